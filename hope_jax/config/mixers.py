@@ -1,0 +1,132 @@
+"""Configuration of the sequence mixers, one frozen dataclass per mixer.
+
+A mixer's `type` is its name in configuration files, on the command line and in the
+registry `hope_jax.layers.registry`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from hope_jax.config.check import choose, require
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionConfig:
+    """Causal softmax attention with rotary positions (HOPE-Attention, Transformer++)."""
+
+    type: ClassVar[str] = "attention"
+
+    heads: int = 4
+    rope_theta: float = 10_000.0
+    block: int = 256  # queries and keys scored at a time; bounds memory, not the result
+
+    def __post_init__(self):
+        require(self.heads >= 1, f"mixer.heads is {self.heads}; use at least 1")
+        require(self.block >= 1, f"mixer.block is {self.block}; use at least 1")
+
+    def validate(self, dim: int) -> None:
+        """Check the fields that depend on the model width."""
+        require(
+            dim % self.heads == 0 and (dim // self.heads) % 2 == 0,
+            f"model.dim {dim} over mixer.heads {self.heads} must give an even whole head size; "
+            f"choose heads that divide {dim // 2}",
+        )
+
+
+MEMORIES = ("memory", "k", "v", "q", "eta", "alpha")
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfModifyingConfig:
+    """Self-modifying Titans (paper sections 8.1-8.2, Eqs. 83-93).
+
+    Every ablation of the paper's Table 6 is one field here: `rule`, `momentum`,
+    `retention` and the members of `adaptive`; the questions that the paper leaves open
+    are fields too, and the first value named is the default.
+    """
+
+    type: ClassVar[str] = "self_modifying"
+
+    heads: int = 4
+    # Which projections are memories that rewrite themselves in context; the others are
+    # ordinary linear layers. The main memory always adapts.
+    adaptive: tuple[str, ...] = ("k", "v", "eta", "alpha")
+    memory: Literal["mlp", "linear"] = "mlp"  # Eq. 89 or the matrix of Eqs. 92-93
+    hidden: int | None = None  # hidden width per head of k, v, q, memory; None: head size
+    rate_hidden: int = 16  # hidden width per head of the eta and alpha memories
+    chunk: int = 64  # tokens whose writes see one frozen state (generators)
+    memory_chunk: int | None = None  # the same for the main memory; None: `chunk`
+    objective: Literal["l2", "dot"] = "l2"  # Eq. 93 or the sign-corrected Eq. 92
+    grad_factor: float = 1.0  # 2.0 keeps the factor of the squared norm's gradient
+    rule: Literal["dgd", "gd"] = "dgd"  # Eq. 88 with or without the -eta k k^T term
+    scope: Literal["per_layer", "input_only"] = "per_layer"  # which weights DGD decays
+    momentum: Literal["none", "titans"] = "none"
+    retention: Literal["learned", "none"] = "learned"  # none: alpha = 1
+    read: Literal["running", "chunk_start"] = "running"  # Eq. 94 or Eq. 90
+    hidden_norm: Literal["l2", "none"] = "l2"  # normalise the hidden layer of a memory
+    value_norm: Literal["l2", "rms", "none"] = "l2"  # normalise v before v_hat = M(v)
+    input_norm: Literal["l2", "rms", "none"] = "l2"  # normalise what the generators read
+    conv: int = 4  # width of the causal depthwise convolution; 0 turns it off
+    conv_placement: Literal["per_role", "shared"] = "per_role"
+    max_rate: float = 1.0  # eta = max_rate * sigmoid(.)
+    initial_rate: float = 0.1  # eta at initialisation, before the tokens modulate it
+    initial_retention: float = 0.98  # alpha at initialisation
+    initial_momentum: float = 0.5  # mu at initialisation
+    gate: bool = True  # output gate SiLU(W_g x)
+    bptt_chunks: int | None = None  # outer gradients cross at most this many chunks
+    remat: bool = True  # recompute a chunk in the backward pass instead of storing it
+
+    def __post_init__(self):
+        for field in ("heads", "rate_hidden", "chunk"):
+            value = getattr(self, field)
+            require(value >= 1, f"mixer.{field} is {value}; use at least 1")
+        require(self.hidden is None or self.hidden >= 1, f"mixer.hidden is {self.hidden}")
+        require(self.conv >= 0, f"mixer.conv is {self.conv}; use 0 (off) or a positive width")
+        unknown = [name for name in self.adaptive if name not in MEMORIES[1:]]
+        require(
+            not unknown,
+            f"mixer.adaptive names {unknown}; the generators are {list(MEMORIES[1:])}",
+        )
+        choose("mixer.memory", self.memory, "mlp", "linear")
+        choose("mixer.objective", self.objective, "l2", "dot")
+        choose("mixer.rule", self.rule, "dgd", "gd")
+        choose("mixer.scope", self.scope, "per_layer", "input_only")
+        choose("mixer.momentum", self.momentum, "none", "titans")
+        choose("mixer.retention", self.retention, "learned", "none")
+        choose("mixer.read", self.read, "running", "chunk_start")
+        choose("mixer.hidden_norm", self.hidden_norm, "l2", "none")
+        choose("mixer.value_norm", self.value_norm, "l2", "rms", "none")
+        choose("mixer.input_norm", self.input_norm, "l2", "rms", "none")
+        choose("mixer.conv_placement", self.conv_placement, "per_role", "shared")
+        for field in ("initial_retention", "initial_momentum"):
+            value = getattr(self, field)
+            require(
+                0 < value < 1, f"mixer.{field} is {value}; it lies strictly between 0 and 1"
+            )
+        require(
+            0 < self.initial_rate < self.max_rate,
+            f"mixer.initial_rate {self.initial_rate} must lie between 0 and max_rate {self.max_rate}",
+        )
+        chunks = (self.chunk, self.memory_chunk or self.chunk)
+        require(
+            max(chunks) % min(chunks) == 0,
+            f"mixer.chunk {chunks[0]} and mixer.memory_chunk {chunks[1]}: one must divide the other",
+        )
+        require(
+            self.bptt_chunks is None or self.bptt_chunks >= 1,
+            f"mixer.bptt_chunks is {self.bptt_chunks}; use None (no limit) or at least 1",
+        )
+
+    def validate(self, dim: int) -> None:
+        """Check the fields that depend on the model width."""
+        require(
+            dim % self.heads == 0,
+            f"model.dim {dim} is not a multiple of mixer.heads {self.heads}",
+        )
+
+
+MixerConfig = AttentionConfig | SelfModifyingConfig
+
+MIXER_CONFIGS: dict[str, type] = {c.type: c for c in (AttentionConfig, SelfModifyingConfig)}

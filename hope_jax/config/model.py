@@ -1,0 +1,66 @@
+"""Configuration of the language model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from hope_jax.config.check import choose, require
+from hope_jax.config.mixers import MixerConfig, SelfModifyingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class CMSConfig:
+    """Continuum Memory System: a chain of MLPs with different update periods (Eqs. 70-74).
+
+    `periods` counts training steps (the multi-rate outer update of Figure 5), fastest
+    first; each divides the next. One period of 1 is the feed-forward layer of an ordinary
+    Transformer.
+    """
+
+    periods: tuple[int, ...] = (1,)
+    hidden: int | None = None  # hidden width of all levels together; None: 8/3 dim, rounded
+    variant: Literal["sequential", "nested", "independent"] = "sequential"
+    activation: Literal["swiglu", "gelu"] = "swiglu"
+
+    def __post_init__(self):
+        require(bool(self.periods), "cms.periods is empty; name at least one period")
+        choose("cms.variant", self.variant, "sequential", "nested", "independent")
+        choose("cms.activation", self.activation, "swiglu", "gelu")
+        require(
+            self.hidden is None or self.hidden >= len(self.periods),
+            f"cms.hidden {self.hidden} cannot be split across {len(self.periods)} levels",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A language model: embedding, `depth` blocks of (mixer, CMS), tied head."""
+
+    vocab_size: int = 256
+    dim: int = 256
+    depth: int = 4
+    mixer: MixerConfig = SelfModifyingConfig()
+    cms: CMSConfig = CMSConfig()
+    norm_eps: float = 1e-6
+    init_std: float = 0.02
+    dtype: Literal["float32", "bfloat16"] = "float32"  # activations and matmuls
+    remat: Literal["none", "block"] = "none"  # recompute blocks in the backward pass
+    scan_layers: bool = True  # one compiled block for all layers
+
+    def __post_init__(self):
+        for field in ("vocab_size", "dim", "depth"):
+            value = getattr(self, field)
+            require(value >= 1, f"model.{field} is {value}; use at least 1")
+        choose("model.dtype", self.dtype, "float32", "bfloat16")
+        choose("model.remat", self.remat, "none", "block")
+        self.mixer.validate(self.dim)
+
+    @property
+    def cms_hidden(self) -> int:
+        """Hidden width of all CMS levels together."""
+        if self.cms.hidden is not None:
+            return self.cms.hidden
+        if self.cms.activation == "gelu":
+            return 4 * self.dim
+        return -(-8 * self.dim // 3 // 32) * 32

@@ -1,0 +1,99 @@
+"""Configuration of data, optimizer, training run and checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from hope_jax.config.check import choose, require
+from hope_jax.config.model import ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the token windows come from.
+
+    `path` is a folder written by `hope prepare`; None means the corpus shipped with the
+    package, which is prepared on first use under the cache folder.
+    """
+
+    path: str | None = None
+    batch: int = 16  # sequences per step over all hosts
+    length: int = 256  # tokens per sequence
+    seed: int = 0  # order of the windows
+    reset: Literal["document", "never"] = "document"  # forget fast state at document starts
+    workers: int = 0  # reader processes; 0 reads in threads
+
+    def __post_init__(self):
+        for field in ("batch", "length"):
+            value = getattr(self, field)
+            require(value >= 1, f"data.{field} is {value}; use at least 1")
+        choose("data.reset", self.reset, "document", "never")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """Outer optimizer: AdamW with warm-up and cosine decay, one state per level."""
+
+    lr: float = 3e-3
+    end_lr: float = 0.1  # final learning rate as a fraction of `lr`
+    warmup: int = 100  # steps of linear warm-up
+    schedule: Literal["cosine", "constant"] = "cosine"
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip: float | None = 1.0  # global gradient norm; None: no clipping
+    # learning-rate factor per period, e.g. ((8, 0.5),); levels not named use 1.0
+    level_lr: tuple[tuple[int, float], ...] = ()
+
+    def __post_init__(self):
+        require(self.lr > 0, f"optim.lr is {self.lr}; use a positive learning rate")
+        require(
+            0 <= self.end_lr <= 1, f"optim.end_lr {self.end_lr} is a fraction of lr: 0 to 1"
+        )
+        require(self.warmup >= 0, f"optim.warmup is {self.warmup}; use 0 or more steps")
+        require(
+            self.clip is None or self.clip > 0, f"optim.clip is {self.clip}; use None or > 0"
+        )
+        choose("optim.schedule", self.schedule, "cosine", "constant")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines a training run."""
+
+    name: str = "run"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    steps: int = 1_000
+    seed: int = 0  # parameter initialisation
+    accumulate: int = 1  # micro-batches per step
+    log_every: int = 10
+    eval_every: int = 200
+    eval_batches: int = 16
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 3
+    max_bad_steps: int = 10  # non-finite steps in a row before the run stops
+    sample_tokens: int = 300  # length of the text printed at the end; 0: none
+    sample_prompt: str = "\n"
+    position_plot: bool = True  # loss by position, memory writes on and off
+
+    def __post_init__(self):
+        for field in (
+            "steps",
+            "accumulate",
+            "log_every",
+            "eval_every",
+            "eval_batches",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "max_bad_steps",
+        ):
+            value = getattr(self, field)
+            require(value >= 1, f"{field} is {value}; use at least 1")
+        require(
+            self.data.batch % self.accumulate == 0,
+            f"data.batch {self.data.batch} is not a multiple of accumulate {self.accumulate}",
+        )
