@@ -1,0 +1,63 @@
+"""Causal depthwise convolution over time that can be stopped and continued anywhere."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def causal_conv(
+    x_BTD: jax.Array,
+    kernel_KD: jax.Array,
+    tail_BKD: jax.Array | None = None,
+    reset_BT: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Convolve every channel with its own `width` taps; `kernel_KD[j]` weighs the input j ago.
+
+    `y_t = sum_j kernel_j * x_{t-j}`, as a sum of shifted products.
+
+    Args:
+      x_BTD: inputs, any length, 0 included.
+      kernel_KD: taps `(width, D)`, the current input's first.
+      tail_BKD: the `width - 1` inputs before `x`, oldest first; None: zeros.
+      reset_BT: True where an input is the first after a reset; taps do not reach over it.
+
+    Returns:
+      `(y_BTD, tail_BKD)`; the tail continues the stream in the next call.
+
+    >>> y, tail = causal_conv(jnp.ones((1, 3, 1)), jnp.ones((2, 1)))
+    >>> y.ravel().tolist(), tail.ravel().tolist()
+    ([1.0, 2.0, 2.0], [1.0])
+    """
+    batch, time, dim = x_BTD.shape
+    past = kernel_KD.shape[0] - 1
+    if tail_BKD is None:
+        tail_BKD = jnp.zeros((batch, past, dim), x_BTD.dtype)
+    if tail_BKD.shape != (batch, past, dim):
+        raise ValueError(
+            f"tail has shape {tail_BKD.shape}; a kernel of width {past + 1} over inputs "
+            f"{x_BTD.shape} needs {(batch, past, dim)}"
+        )
+    tail_BKD = tail_BKD.astype(x_BTD.dtype)
+    if time == 0:
+        return x_BTD, tail_BKD
+    # S = past + time: the tail and the inputs as one stream
+    x_BSD = jnp.concatenate([tail_BKD, x_BTD], axis=1)
+    if reset_BT is not None:
+        document_BT = jnp.cumsum(reset_BT, axis=1, dtype=jnp.int32)
+        document_BS = jnp.pad(document_BT, ((0, 0), (past, 0)))
+    y_BTD = jnp.zeros_like(x_BTD)
+    for lag in range(past + 1):
+        start = past - lag
+        tap_BTD = (
+            x_BSD[:, start : start + time] * kernel_KD[lag].astype(x_BTD.dtype)[None, None]
+        )
+        if reset_BT is not None and lag > 0:
+            same_BT = document_BS[:, start : start + time] == document_BT
+            tap_BTD = jnp.where(same_BT[..., None], tap_BTD, 0)
+        y_BTD = y_BTD + tap_BTD
+    new_tail_BKD = x_BSD[:, time:]
+    if reset_BT is not None and past > 0:
+        kept_BK = document_BS[:, time:] == document_BT[:, -1:]
+        new_tail_BKD = jnp.where(kept_BK[..., None], new_tail_BKD, 0)
+    return y_BTD, new_tail_BKD

@@ -1,0 +1,10 @@
+"""Strict settings for every test: silent broadcasting and warnings are errors."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
