@@ -1,0 +1,74 @@
+"""The program `hope`: picks a subcommand and imports only that one.
+
+A subcommand `x` is the module `hope_jax.cli.x` with `HELP`, `add_arguments(parser)` and
+`run(args)`, which returns an exit status or None. This module imports nothing heavy, so
+that `hope --help` answers at once.
+
+Exit status: 0 done; 2 a mistake that the user can mend, told in one message; 130 and 143
+stopped by Ctrl-C and by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+import hope_jax
+
+COMMANDS = {
+    "train": "train a model, or go on with a run that was stopped",
+    "prepare": "turn text into token windows that training reads",
+    "generate": "write text with a trained model",
+    "describe": "print the levels, parameters, state and cost of a model",
+    "bench": "measure speed and memory of HOPE beside its baselines",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own); returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="hope", description="Train HOPE language models, and look into them."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"hope_jax {hope_jax.__version__}"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    parsers = {name: commands.add_parser(name, help=text) for name, text in COMMANDS.items()}
+
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    if chosen not in COMMANDS:
+        parser.parse_args(argv)  # prints the help or the error, and exits
+    module = importlib.import_module(f"hope_jax.cli.{chosen}")
+    parsers[chosen].description = module.__doc__
+    parsers[chosen].formatter_class = argparse.RawDescriptionHelpFormatter
+    module.add_arguments(parsers[chosen])
+    return _run(module, parser.parse_args(argv))
+
+
+def _run(module, args: argparse.Namespace) -> int:
+    try:
+        return module.run(args) or 0
+    except KeyboardInterrupt:
+        print(f"hope {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `hope ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, OSError) as error:
+        if os.environ.get("HOPE_TRACEBACK") == "1":
+            raise
+        print(f"hope {args.command}: error: {_message(error)}", file=sys.stderr)
+        return 2
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())
