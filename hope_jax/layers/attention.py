@@ -1,0 +1,132 @@
+"""Softmax attention as a sequence mixer, with a key-value cache as its state."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from hope_jax.config import ModelConfig
+from hope_jax.layers.linear import einsum, output_std, weight
+from hope_jax.ops.attention import plain_attention
+from hope_jax.ops.rope import rope
+
+
+@flax.struct.dataclass
+class AttentionState:
+    """Keys and values read so far; S is the capacity of the cache.
+
+    An unreserved cache is exactly full and grows with every call, which is always right
+    but gives every call new shapes. `reserve` adds room that later calls fill in place.
+    """
+
+    keys_BSHK: jax.Array  # rotated
+    values_BSHK: jax.Array
+    length_B: jax.Array  # tokens read
+    first_B: jax.Array  # index of the first token since the last reset
+    reserved: bool = flax.struct.field(pytree_node=False, default=False)
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that fit."""
+        return self.keys_BSHK.shape[-3]
+
+
+def reserve(state: AttentionState, tokens: int) -> AttentionState:
+    """Make room for `tokens` more; until then calls keep shapes. Leading axes may be stacked.
+
+    Outside `jit` the tokens read are counted; inside, the capacity is extended by `tokens`.
+    """
+    if isinstance(state.length_B, jax.core.Tracer) or not state.reserved:
+        used = state.capacity
+    else:
+        used = int(state.length_B.max(initial=0))
+    extra = used + tokens - state.capacity
+    if extra > 0:
+        axes = state.keys_BSHK.ndim
+        pad = [(0, extra) if axis == axes - 3 else (0, 0) for axis in range(axes)]
+        state = state.replace(
+            keys_BSHK=jnp.pad(state.keys_BSHK, pad), values_BSHK=jnp.pad(state.values_BSHK, pad)
+        )
+    return dataclasses.replace(state, reserved=True)
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention with rotary positions and no biases."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        state: AttentionState | None = None,
+        reset_BT: jax.Array | None = None,
+        writes: bool = True,
+    ) -> tuple[jax.Array, AttentionState]:
+        """Mix `x_BTD` with everything read since the last reset.
+
+        `writes=False` changes nothing: attention has no memory that learns. Reading past
+        the capacity of a reserved state gives NaN.
+        """
+        del writes
+        batch, time, dim = x_BTD.shape
+        heads, theta = self.config.mixer.heads, self.config.mixer.rope_theta
+        size = dim // heads
+        shape, axes = (dim, heads, size), ("embed", "heads", "head_dim")
+        w_query = weight(self, "w_query", shape, axes, dim**-0.5)
+        w_key = weight(self, "w_key", shape, axes, dim**-0.5)
+        w_value = weight(self, "w_value", shape, axes, dim**-0.5)
+        out_std = output_std(self.config, dim)
+        w_out = weight(
+            self, "w_out", (heads, size, dim), ("heads", "head_dim", "embed"), out_std
+        )
+
+        if state is None:
+            empty_BSHK = jnp.zeros((batch, 0, heads, size), x_BTD.dtype)
+            none_B = jnp.zeros((batch,), jnp.int32)
+            state = AttentionState(empty_BSHK, empty_BSHK, none_B, none_B)
+        if time == 0:
+            return x_BTD, state
+
+        position_BT = state.length_B[:, None] + jnp.arange(time, dtype=jnp.int32)[None]
+        q_BTHK = rope(einsum("btd,dhk->bthk", x_BTD, w_query), position_BT, theta)
+        k_BTHK = rope(einsum("btd,dhk->bthk", x_BTD, w_key), position_BT, theta)
+        v_BTHK = einsum("btd,dhk->bthk", x_BTD, w_value)
+        first_BT = None
+        if reset_BT is not None or state.capacity > 0:
+            start_BT = jnp.where(reset_BT, position_BT, 0) if reset_BT is not None else 0
+            first_BT = jnp.maximum(state.first_B[:, None], start_BT)
+            first_BT = jax.lax.cummax(jnp.broadcast_to(first_BT, (batch, time)), axis=1)
+        state, overflow_B = _append(state, k_BTHK, v_BTHK)
+        y_BTHK = plain_attention(
+            q_BTHK, state.keys_BSHK, state.values_BSHK, first_BT, position_BT[:, 0]
+        )
+        if overflow_B is not None:
+            y_BTHK = jnp.where(overflow_B[:, None, None, None], jnp.nan, y_BTHK)
+        if first_BT is not None:
+            state = state.replace(first_B=first_BT[:, -1])
+        return einsum("bthk,hkd->btd", y_BTHK, w_out), state
+
+
+def _append(
+    state: AttentionState, k_BTHK: jax.Array, v_BTHK: jax.Array
+) -> tuple[AttentionState, jax.Array | None]:
+    """The cache with new keys and values, and which rows had no room for them."""
+    length_B = state.length_B + k_BTHK.shape[1]
+    if not state.reserved:
+        keys_BSHK = jnp.concatenate([state.keys_BSHK, k_BTHK], axis=1)
+        values_BSHK = jnp.concatenate([state.values_BSHK, v_BTHK], axis=1)
+        overflow_B = None
+    else:
+        write = jax.vmap(
+            lambda cache, new, at: jax.lax.dynamic_update_slice_in_dim(cache, new, at, 0)
+        )
+        keys_BSHK = write(state.keys_BSHK, k_BTHK, state.length_B)
+        values_BSHK = write(state.values_BSHK, v_BTHK, state.length_B)
+        overflow_B = length_B > state.capacity
+    state = state.replace(keys_BSHK=keys_BSHK, values_BSHK=values_BSHK, length_B=length_B)
+    return state, overflow_B

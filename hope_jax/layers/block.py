@@ -1,0 +1,31 @@
+"""One block: a sequence mixer, then the Continuum Memory System, both residual."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from hope_jax.config import ModelConfig
+from hope_jax.layers.continuum import ContinuumMemory
+from hope_jax.layers.norm import RMSNorm
+from hope_jax.layers.registry import make_mixer
+
+
+class Block(nn.Module):
+    """`h = x + mixer(norm(x)); y = cms(h)` (Eqs. 94-97 with norms and residuals)."""
+
+    config: ModelConfig
+    writes: bool = True
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: jax.Array, state: Any, reset_BT: jax.Array | None
+    ) -> tuple[jax.Array, Any]:
+        mixer = make_mixer(self.config, name="mixer")
+        normed_BTD = RMSNorm(self.config.norm_eps, name="mixer_norm")(x_BTD)
+        mixed_BTD, state = mixer(normed_BTD, state, reset_BT, writes=self.writes)
+        x_BTD = ContinuumMemory(self.config, name="cms")(x_BTD + mixed_BTD)
+        # the residual stream is split over the batch only
+        return nn.with_logical_constraint(x_BTD, ("batch", "time", None)), state

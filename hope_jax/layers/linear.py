@@ -1,0 +1,69 @@
+"""Weights with logical axes, and products in the compute type."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hope_jax.config import ModelConfig
+
+
+def weight(
+    module: nn.Module,
+    name: str,
+    shape: tuple[int, ...],
+    axes: tuple[str | None, ...],
+    std: float,
+) -> jax.Array:
+    """Declare a float32 parameter of `module`, normal with deviation `std` cut at two.
+
+    Args:
+      module: the module that owns it, inside its compact method.
+      name: parameter name, e.g. `w_query`.
+      shape: full shape.
+      axes: logical axis names, one per dimension.
+      std: standard deviation; `fan_in ** -0.5` keeps the scale of the input.
+    """
+    # a normal cut at two deviations has 0.8796 of the deviation of the whole one
+    init = nn.initializers.truncated_normal(std / 0.8796)
+    return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+
+
+def constant(
+    module: nn.Module,
+    name: str,
+    shape: tuple[int, ...],
+    axes: tuple[str | None, ...],
+    value: float,
+) -> jax.Array:
+    """Declare a float32 parameter of `module` that starts at `value` everywhere."""
+    init = nn.with_logical_partitioning(nn.initializers.constant(value), axes)
+    return module.param(name, init, shape, jnp.float32)
+
+
+def einsum(
+    equation: str, x: jax.Array, w: jax.Array, *, result: jnp.dtype | None = None
+) -> jax.Array:
+    """Product of activations and a weight in the type of the activations.
+
+    The weight is cast to the type of `x`. Matrix units accumulate bfloat16 products in
+    float32 by themselves; the result is rounded to the type of `x`, so that what crosses
+    chips is small, unless `result` asks for another type.
+    """
+    return jnp.einsum(equation, x, w.astype(x.dtype), preferred_element_type=result or x.dtype)
+
+
+def compute_dtype(config: ModelConfig) -> jnp.dtype:
+    """Type of activations and matrix products."""
+    return jnp.dtype(config.dtype)
+
+
+def output_std(config: ModelConfig, fan_in: int) -> float:
+    """Deviation of weights that write into the residual stream.
+
+    Divided by the root of the number of additions to the stream, `2 depth` for a mixer
+    and one CMS level per block, so that its scale does not grow with depth.
+    """
+    levels = 1 if config.cms.variant == "independent" else len(config.cms.periods)
+    return (fan_in * config.depth * (1 + levels)) ** -0.5

@@ -1,0 +1,32 @@
+"""Sequence mixers by name.
+
+A mixer is a Linen module `mixer(x_BTD, state, reset_BT, writes=True) -> (y_BTD, state)`.
+`state=None` is the fresh state; the state returned lets reading go on after the last token.
+A new mixer is one configuration class, one file and one line here.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import flax.linen as nn
+
+from hope_jax.config import ModelConfig
+
+MIXERS = {
+    "attention": "hope_jax.layers.attention:Attention",
+    "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
+}
+
+
+def make_mixer(config: ModelConfig, name: str | None = None) -> nn.Module:
+    """Build the mixer that `config.mixer` configures; its module is imported here.
+
+    Raises:
+      ValueError: the mixer's type is not registered.
+    """
+    kind = config.mixer.type
+    if kind not in MIXERS:
+        raise ValueError(f"no mixer is registered as {kind!r}; known are {sorted(MIXERS)}")
+    module, _, cls = MIXERS[kind].partition(":")
+    return getattr(importlib.import_module(module), cls)(config, name=name)

@@ -1,0 +1,95 @@
+"""Parameters of a language model: initial values, shapes, logical axes and counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hope_jax.config import ModelConfig
+from hope_jax.models.language_model import LanguageModel
+
+
+def init_params(config: ModelConfig, key: jax.Array) -> Any:
+    """Initial parameters, plain float32 arrays without axis names."""
+    return jax.jit(lambda key: nn.unbox(_init(config, key)))(key)
+
+
+def abstract_params(config: ModelConfig) -> Any:
+    """Tree of `nn.LogicallyPartitioned` shapes; nothing is allocated."""
+    return jax.eval_shape(lambda: _init(config, jax.random.key(0)))
+
+
+def abstract_state(config: ModelConfig, batch: int = 1, length: int = 0) -> Any:
+    """Shapes of the fast state after reading `length` tokens."""
+    tokens_BT = jax.ShapeDtypeStruct((batch, length), jnp.int32)
+    variables = {"params": nn.unbox(abstract_params(config))}
+    return jax.eval_shape(LanguageModel(config).apply, variables, tokens_BT).state
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamShape:
+    """Shape of one parameter and the logical name of each axis."""
+
+    shape: tuple[int, ...]
+    axes: tuple[str | None, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+def param_shapes(config: ModelConfig) -> dict[str, ParamShape]:
+    """Shape and axes of every parameter by its path, e.g. `blocks/cms/period_1/w_in`."""
+    leaves = jax.tree_util.tree_leaves_with_path(
+        abstract_params(config), is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned)
+    )
+    return {
+        "/".join(key.key for key in path): ParamShape(leaf.value.shape, leaf.names)
+        for path, leaf in leaves
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamCounts:
+    """Numbers of parameters."""
+
+    total: int
+    by_component: dict[str, int]  # embed, mixer, cms, norm
+    by_period: dict[int, int]  # CMS levels; everything else has period 1
+
+
+def count_params(config: ModelConfig) -> ParamCounts:
+    """Count parameters without allocating them."""
+    by_component, by_period = Counter(), Counter()
+    for path, param in param_shapes(config).items():
+        by_component[_component(path)] += param.size
+        by_period[_period(path)] += param.size
+    return ParamCounts(
+        by_component.total(), dict(by_component), dict(sorted(by_period.items()))
+    )
+
+
+def _init(config: ModelConfig, key: jax.Array) -> Any:
+    return LanguageModel(config).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def _component(path: str) -> str:
+    parts = path.split("/")
+    for name in ("embed", "mixer", "cms"):
+        if name in parts:
+            return name
+    return "norm"
+
+
+def _period(path: str) -> int:
+    for part in path.split("/"):
+        if part.startswith("period_"):
+            return int(part.removeprefix("period_"))
+    return 1
