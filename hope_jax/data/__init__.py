@@ -1,1 +1,16 @@
+"""Data: corpus, tokenizers, preparation, and the reader that training uses."""
 
+from hope_jax.data.loader import BatchIterator, Dataset, open_dataset
+from hope_jax.data.prepare import prepare
+from hope_jax.data.tokenizers import ByteTokenizer, Tokenizer, load_tokenizer, make_tokenizer
+
+__all__ = [
+    "BatchIterator",
+    "ByteTokenizer",
+    "Dataset",
+    "Tokenizer",
+    "load_tokenizer",
+    "make_tokenizer",
+    "open_dataset",
+    "prepare",
+]
