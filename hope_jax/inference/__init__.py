@@ -1,1 +1,25 @@
+"""After training: read, remember, write."""
 
+from hope_jax.inference.generate import Generation, generate
+from hope_jax.inference.reading import Reading, read
+from hope_jax.inference.sampling import Sampling, filter_logits, sample, sampling
+from hope_jax.inference.saving import fingerprint, load_state, save_state
+from hope_jax.inference.stream import Stream, fresh
+from hope_jax.inference.text import TextStream
+
+__all__ = [
+    "Generation",
+    "Reading",
+    "Sampling",
+    "Stream",
+    "TextStream",
+    "filter_logits",
+    "fingerprint",
+    "fresh",
+    "generate",
+    "load_state",
+    "read",
+    "sample",
+    "sampling",
+    "save_state",
+]
