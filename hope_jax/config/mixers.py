@@ -107,12 +107,14 @@ class SelfModifyingConfig:
             )
         require(
             0 < self.initial_rate < self.max_rate,
-            f"mixer.initial_rate {self.initial_rate} must lie between 0 and max_rate {self.max_rate}",
+            f"mixer.initial_rate {self.initial_rate} must lie between 0 and "
+            f"max_rate {self.max_rate}",
         )
         chunks = (self.chunk, self.memory_chunk or self.chunk)
         require(
             max(chunks) % min(chunks) == 0,
-            f"mixer.chunk {chunks[0]} and mixer.memory_chunk {chunks[1]}: one must divide the other",
+            f"mixer.chunk {chunks[0]} and mixer.memory_chunk {chunks[1]}: "
+            "one must divide the other",
         )
         require(
             self.bptt_chunks is None or self.bptt_chunks >= 1,

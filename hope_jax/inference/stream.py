@@ -55,9 +55,7 @@ def fresh(model: LanguageModel, params: Any, batch: int = 1) -> Stream:
     return Stream(state, jnp.zeros((batch, model.config.vocab_size), jnp.float32))
 
 
-@functools.partial(
-    jax.jit, static_argnames=("model", "writes"), donate_argnames=("stream",)
-)
+@functools.partial(jax.jit, static_argnames=("model", "writes"), donate_argnames=("stream",))
 def read_piece(
     model: LanguageModel, params: Any, stream: Stream, ids_BT: jax.Array, writes: bool = True
 ) -> tuple[Stream, jax.Array]:
@@ -87,9 +85,7 @@ class Steps:
     count: jax.Array
 
 
-@functools.partial(
-    jax.jit, static_argnames=("model", "writes"), donate_argnames=("stream",)
-)
+@functools.partial(jax.jit, static_argnames=("model", "writes"), donate_argnames=("stream",))
 def step_tokens(
     model: LanguageModel,
     params: Any,
