@@ -58,7 +58,15 @@ def read(
         given_BN = np.zeros((1, STEPS), np.int32)
         given_BN[:, :given] = rest_BT[:, start : start + given]
         steps = step_tokens(
-            model, params, stream, jnp.asarray(given_BN), given, given, keys_B, writes=writes
+            model,
+            params,
+            stream,
+            jnp.asarray(given_BN),
+            given,
+            given,
+            keys_B,
+            vocab=tokenizer.vocab_size,
+            writes=writes,
         )
         stream = steps.stream
         losses.append(np.asarray(steps.loss_BN)[0, :given])

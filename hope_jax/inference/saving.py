@@ -77,7 +77,7 @@ def load_state(path: str | Path, config: ModelConfig, tokenizer: Any) -> Stream:
         or the file is damaged or of another kind.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             stored = dict(archive)
         manifest = json.loads(str(stored.pop(_MANIFEST)))
         written = manifest["format"]

@@ -176,15 +176,19 @@ def open_stream(model: LanguageModel, params: Any, tokens: int, stream: Stream |
       stream: where to go on from, left untouched; None: fresh.
     """
     stream = fresh(model, params) if stream is None else jax.tree.map(jnp.copy, stream)
-    room = -(-(tokens + ROOM) // ROOM) * ROOM
-    return _map_caches(lambda cache: reserve(cache, room), stream)
+
+    def grow(cache: AttentionState) -> AttentionState:
+        used = _tokens_read(cache)
+        return reserve(cache, -(-(used + tokens) // ROOM) * ROOM - used)
+
+    return _map_caches(grow, stream)
 
 
 def compact(stream: Stream) -> Stream:
     """The stream without the room that key-value caches keep for tokens to come."""
 
     def trim(cache: AttentionState) -> AttentionState:
-        used = int(np.max(cache.length_B, initial=0))
+        used = _tokens_read(cache)
         return cache.replace(
             keys_BSHK=cache.keys_BSHK[..., :used, :, :],
             values_BSHK=cache.values_BSHK[..., :used, :, :],
@@ -192,6 +196,10 @@ def compact(stream: Stream) -> Stream:
         )
 
     return _map_caches(trim, stream)
+
+
+def _tokens_read(cache: AttentionState) -> int:
+    return int(np.max(cache.length_B, initial=0))
 
 
 def _map_caches(change, stream: Stream) -> Stream:
