@@ -37,9 +37,6 @@ def prepared_corpus() -> pathlib.Path:
         if (folder / MANIFEST_FILE).is_file():  # another process was faster
             return folder
         if isinstance(error, OSError):
-            raise OSError(
-                error.errno,
-                f"{error.strerror}; set HOPE_CACHE to a folder that can be written",
-            ) from error
+            raise OSError(f"{error}; set HOPE_CACHE to a folder that can be written") from error
         raise
     return folder

@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from hope_jax.config import DataConfig
-from hope_jax.data.builder import read_records
+from hope_jax.data.builder import Parts
 from hope_jax.data.cache import prepared_corpus
 from hope_jax.data.manifest import Manifest
 from hope_jax.data.records import TokenStream
@@ -81,7 +81,9 @@ def open_dataset(
             f"{_more(split)}"
         )
     windows = Windows(
-        stream=TokenStream(read_records(folder, split), tokens),
+        stream=TokenStream(
+            Parts(folder, split, -(-tokens // manifest.record), manifest.part), tokens
+        ),
         length=config.length,
         seed=config.seed if split == "train" else None,
         documents=config.reset == "document",

@@ -7,8 +7,10 @@ import json
 import pathlib
 from typing import Any
 
+from hope_jax.data.records import RECORD
+
 FILE = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,7 @@ class SplitInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Contents of a prepared folder."""
+    """Contents of a prepared folder: `record` tokens a record, `part` records a dataset."""
 
     source: dict[str, Any]
     tokenizer: str
@@ -32,6 +34,7 @@ class Manifest:
     vocab_size: int
     dtype: str
     record: int
+    part: int
     splits: dict[str, SplitInfo]
     format: int = FORMAT
 
@@ -60,6 +63,11 @@ class Manifest:
             found = data.get("format") if isinstance(data, dict) else data
             raise ValueError(
                 f"{path} has format {found!r}, this version reads {FORMAT}; prepare it again"
+            )
+        if data.get("record") != RECORD:
+            raise ValueError(
+                f"{path} has records of {data.get('record')} tokens, this version reads "
+                f"{RECORD}; prepare it again"
             )
         try:
             splits = {name: SplitInfo(**info) for name, info in data.pop("splits").items()}

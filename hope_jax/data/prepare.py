@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import itertools
 import os
 import pathlib
 import shutil
@@ -47,22 +45,19 @@ def prepare(
       ValueError: the folder exists, the text is empty, or the tokenizer refuses it.
       OSError: the folder cannot be written, e.g. a full disk; nothing is left behind.
     """
-    from hope_jax.data.builder import HopeTokens
+    from hope_jax.data.builder import PART, write_parts  # TensorFlow Datasets
 
     folder = pathlib.Path(folder).expanduser().absolute()
     check_target(folder, force)
     with _staging(folder) as stage:
-        stats = {split: StreamStats() for split in SPLITS}
-        records = {}
-        for split in SPLITS:
-            stream = write_records(source.documents(split), tokenizer, stats[split], advance)
-            first = next(stream, None)
-            if first is not None:
-                records[split] = itertools.chain([first], stream)
-            elif split == "train":
-                raise ValueError("there is no text to train on: every document is empty")
         dtype = token_dtype(tokenizer.vocab_size)
-        HopeTokens(stage, records, dtype).write()
+        stats = {split: StreamStats() for split in SPLITS}
+        for split in SPLITS:
+            documents = source.documents(split)
+            records = write_records(documents, tokenizer, stats[split], advance)
+            write_parts(stage, split, records, dtype)
+        if not stats["train"].tokens:
+            raise ValueError("there is no text to train on: every document is empty")
         tokenizer.save(stage)
         manifest = Manifest(
             source=source.describe(),
@@ -71,6 +66,7 @@ def prepare(
             vocab_size=tokenizer.vocab_size,
             dtype=np.dtype(dtype).name,
             record=RECORD,
+            part=PART,
             splits={split: SplitInfo(**dataclasses.asdict(stats[split])) for split in SPLITS},
         )
         manifest.write(stage)
@@ -104,11 +100,7 @@ def _staging(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         stage.chmod(0o777 & ~mask)
         yield stage
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        reason = "there is no space left" if full else str(error)
-        raise OSError(
-            error.errno, f"{folder} cannot be written: {reason}; nothing was kept"
-        ) from error
+        raise OSError(f"{folder} cannot be written: {error}; nothing was kept") from error
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
