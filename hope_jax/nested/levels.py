@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from hope_jax.nested import scan
 from hope_jax.nested.level import MAX_PERIOD, Level, assign, check_schedule
-from hope_jax.nested.paths import flatten, nest
+from hope_jax.nested.paths import flatten, nest, union
 from hope_jax.nested.state import LevelInfo, LevelsState, LevelState
 from hope_jax.nested.update import accumulate, init_level, norm, update
 
@@ -20,7 +22,8 @@ class Levels:
     """Ordered levels, fastest first, each period dividing the next.
 
     The engine knows parameters, gradients and ticks; what they stand for is the caller's
-    business. `step` does one tick. A level's parameters stay bit-identical until its boundary, the tick at which the number of
+    business. `step` does one tick, `run` many of them in nested scans. A level's
+    parameters stay bit-identical until its boundary, the tick at which the number of
     ticks so far becomes a multiple of its period; there its optax transformation is
     stepped once, on the gradient summed over exactly those ticks (Eq. 71).
 
@@ -42,10 +45,28 @@ class Levels:
       ...                 Level("period_4", 4, optax.adamw(1e-2), "slow")))
       >>> state = outer.init(params)
       >>> loss = lambda p: jnp.sum((p["slow"] @ p["fast"]) ** 2)
+      >>> updated = []
       >>> for _ in range(5):
       ...     params, state, info = outer.step(params, state, jax.grad(loss)(params))
-      ...     print(bool(info["period_4"].updated), end=" ")
-      False False False True False
+      ...     updated.append(int(info["period_4"].updated))
+      >>> updated
+      [0, 0, 0, 1, 0]
+
+      In-context learning, where a tick is a token: a linear memory W learns the map from
+      keys to values by the delta rule, which is SGD on |W k - v|^2 / 2, as it reads.
+
+      >>> memory = Levels((Level("memory", 1, optax.sgd(1.0)),))
+      >>> def read(params, carry, kv):
+      ...     k, v = kv
+      ...     def surprise(params):
+      ...         return 0.5 * jnp.sum((params["W"] @ k - v) ** 2)
+      ...     error, grads = jax.value_and_grad(surprise)(params)
+      ...     return grads, carry, error
+      >>> keys = jnp.concatenate([jnp.eye(3), jnp.eye(3)])  # the same text twice
+      >>> W = {"W": jnp.zeros((3, 3))}
+      >>> W, state, _, errors = memory.run(read, W, memory.init(W), (), (keys, 2 * keys))
+      >>> print(errors)
+      [2. 2. 2. 0. 0. 0.]
     """
 
     levels: tuple[Level, ...]
@@ -97,7 +118,9 @@ class Levels:
         grads, pre_state = pre.update(grads, state.pre, params, **extra)
         grads = self.split(grads)
         tick = self.later(state.tick, 1)
-        states = self.accumulate(state.levels, grads)
+        sums = {name: level.grad_sum for name, level in state.levels.items()}
+        sums = self.accumulate(sums, grads)
+        states = {n: s.replace(grad_sum=sums[n]) for n, s in state.levels.items()}
         info = {}
         for i, level in enumerate(self.levels):
 
@@ -118,6 +141,66 @@ class Levels:
             info[level.name] = LevelInfo(norm(raw[level.name]), size, due)
         return self.join(parts, params), LevelsState(tick, states, pre_state), info
 
+    def run(
+        self,
+        step_fn: Callable[[Any, Any, Any], tuple[Any, Any, Any]],
+        params: Any,
+        state: LevelsState,
+        carry: Any,
+        xs: Any,
+        *,
+        start: int | None = None,
+        remat: Collection[str] = (),
+        truncate: Collection[str] = (),
+    ) -> tuple[Any, LevelsState, Any, Any]:
+        """Many ticks in nested scans; the same result as `step` after `step`.
+
+        A run may begin at any tick and have any length, so that a stream can be cut
+        anywhere and read on. Differentiable in parameters, state, carry, inputs and in
+        hyper-parameters of the transformations, through the updates; works under `vmap`.
+
+        Args:
+          step_fn: `(params, carry, x) -> (grads, carry, y)`, one tick.
+          params, state: as in `step`.
+          carry: any pytree that goes from tick to tick.
+          xs: inputs with ticks along the leading axis of every leaf.
+          start: the tick in `state` where it is known when tracing (0 for a fresh one).
+            The compiled run is then for this start only, and has no skipped ticks where
+            start and length are multiples of the periods.
+          remat: names of levels; the backward pass keeps what enters one period of such
+            a level and computes the inside again.
+          truncate: names of levels at whose boundaries gradients stop: no outer gradient
+            flows back through carry, parameters and optimizer states of this and faster
+            levels. Slower levels stay connected.
+
+        Returns:
+          Parameters, state, carry, and the outputs `y` stacked along a leading time axis.
+
+        Raises:
+          ValueError: an unknown level name, inputs without a common leading axis, or a
+            `start` that contradicts `state`.
+        """
+        lengths = sorted({jnp.shape(x)[:1] for x in jax.tree.leaves(xs)})
+        if len(lengths) != 1 or lengths == [()]:
+            raise ValueError(
+                f"the leaves of xs have leading axes {lengths}; give all of them the same one, "
+                f"the ticks"
+            )
+        names = [level.name for level in self.levels]
+        for name in (*remat, *truncate):
+            if name not in names:
+                raise ValueError(f"remat or truncate names {name!r}; the levels are {names}")
+        slowest = self.levels[-1].period
+        if start is not None and not isinstance(state.tick, jax.core.Tracer):
+            if (int(state.tick) - start) % slowest:
+                raise ValueError(
+                    f"start={start}, but the state is at tick {int(state.tick)}; pass that, or "
+                    f"None to have it read from the state"
+                )
+        return scan.run(
+            self, step_fn, params, state, carry, xs, start=start, remat=remat, truncate=truncate
+        )
+
     # The pieces below are what `step` and the nested scans are made of.
 
     def join(self, parts: dict[str, Any], like: Any) -> Any:
@@ -136,15 +219,15 @@ class Levels:
         """Whether level `i` owns the initial values of level `i - 1`."""
         return i > 0 and self.levels[i - 1].reset_to_init
 
-    def accumulate(
-        self, states: dict[str, LevelState], grads: dict[str, Any]
-    ) -> dict[str, LevelState]:
-        """Add one tick's gradient to the sums of all levels."""
-        faster = [{}, *(grads[level.name] for level in self.levels)]
-        return {
-            level.name: accumulate(level, states[level.name], grads[level.name], before)
-            for level, before in zip(self.levels, faster, strict=False)
-        }
+    def accumulate(self, sums: dict[str, Any], grads: dict[str, Any]) -> dict[str, Any]:
+        """Add one tick's gradient to the `grad_sum` of every level, by level name."""
+        total = {}
+        for i, level in enumerate(self.levels):
+            own = grads[level.name]
+            if self.holds_anchor(i):
+                own = union(own, grads[self.levels[i - 1].name])
+            total[level.name] = accumulate(level, sums[level.name], own)
+        return total
 
     def update(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from hope_jax.nested.level import Level
@@ -19,16 +20,11 @@ def init_level(level: Level, params: Any, anchor: Any) -> LevelState:
     return LevelState(opt_state=level.tx.init(owned), grad_sum=grad_sum, anchor=anchor)
 
 
-def accumulate(level: Level, state: LevelState, grads: Any, faster_grads: Any) -> LevelState:
-    """Add one tick's gradient to the level's sum; nothing to do at period 1.
-
-    `faster_grads` are those of the next faster level where this one holds its anchor.
-    """
+def accumulate(level: Level, grad_sum: Any, grads: Any) -> Any:
+    """Add one tick's gradient to the level's sum; nothing to do at period 1."""
     if level.period == 1:
-        return state
-    grads = union(grads, faster_grads) if state.anchor else grads
-    total = jax.tree.map(lambda s, g: s + g.astype(s.dtype), state.grad_sum, grads)
-    return state.replace(grad_sum=total)
+        return grad_sum
+    return jax.tree.map(lambda s, g: s + g.astype(s.dtype), grad_sum, grads)
 
 
 def update(
@@ -47,16 +43,16 @@ def update(
     tx = optax.with_extra_args_support(level.tx)
     change, opt_state = tx.update(total, state.opt_state, owned, **extra)
     owned = optax.apply_updates(owned, change)
-    grad_sum = jax.tree.map(jax.numpy.zeros_like, state.grad_sum)
+    grad_sum = jax.tree.map(jnp.zeros_like, state.grad_sum)
     state = LevelState(opt_state, grad_sum, pick(owned, state.anchor))
     return pick(owned, params), state, norm(change)
 
 
 def norm(tree: Any) -> jax.Array:
     """Global norm in float32."""
-    return optax.tree.norm(jax.tree.map(lambda x: x.astype(jax.numpy.float32), tree))
+    return optax.tree.norm(jax.tree.map(lambda x: x.astype(jnp.float32), tree))
 
 
 def _zeros_for_sum(x: jax.Array) -> jax.Array:
     """Zeros in which gradients are summed: float32 at least."""
-    return jax.numpy.zeros(x.shape, jax.numpy.promote_types(x.dtype, jax.numpy.float32))
+    return jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
