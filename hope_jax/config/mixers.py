@@ -65,6 +65,8 @@ class SelfModifyingConfig:
     momentum: Literal["none", "titans"] = "none"
     retention: Literal["learned", "none"] = "learned"  # none: alpha = 1
     read: Literal["running", "chunk_start"] = "running"  # Eq. 94 or Eq. 90
+    activation: Literal["gelu", "silu"] = "gelu"  # sigma of Eq. 89
+    targets: Literal["generated", "shared"] = "generated"  # v_hat = M(v), or v itself
     hidden_norm: Literal["l2", "none"] = "l2"  # normalise the hidden layer of a memory
     value_norm: Literal["l2", "rms", "none"] = "l2"  # normalise v before v_hat = M(v)
     input_norm: Literal["l2", "rms", "none"] = "l2"  # normalise what the generators read
@@ -76,7 +78,9 @@ class SelfModifyingConfig:
     initial_momentum: float = 0.5  # mu at initialisation
     gate: bool = True  # output gate SiLU(W_g x)
     bptt_chunks: int | None = None  # outer gradients cross at most this many chunks
-    remat: bool = True  # recompute a chunk in the backward pass instead of storing it
+    # Backward pass: store every chunk's intermediates, recompute them, or recompute all
+    # but every sqrt(N)-th state too; auto is "chunk" until a sequence has many chunks.
+    remat: Literal["auto", "none", "chunk", "sqrt"] = "auto"
 
     def __post_init__(self):
         for field in ("heads", "rate_hidden", "chunk"):
@@ -96,6 +100,9 @@ class SelfModifyingConfig:
         choose("mixer.momentum", self.momentum, "none", "titans")
         choose("mixer.retention", self.retention, "learned", "none")
         choose("mixer.read", self.read, "running", "chunk_start")
+        choose("mixer.activation", self.activation, "gelu", "silu")
+        choose("mixer.targets", self.targets, "generated", "shared")
+        choose("mixer.remat", self.remat, "auto", "none", "chunk", "sqrt")
         choose("mixer.hidden_norm", self.hidden_norm, "l2", "none")
         choose("mixer.value_norm", self.value_norm, "l2", "rms", "none")
         choose("mixer.input_norm", self.input_norm, "l2", "rms", "none")
@@ -108,7 +115,7 @@ class SelfModifyingConfig:
         require(
             0 < self.initial_rate < self.max_rate,
             f"mixer.initial_rate {self.initial_rate} must lie between 0 and "
-            f"max_rate {self.max_rate}",
+            f"mixer.max_rate {self.max_rate}",
         )
         chunks = (self.chunk, self.memory_chunk or self.chunk)
         require(

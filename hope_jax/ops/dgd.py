@@ -1,0 +1,335 @@
+r"""Delta gradient descent with retention, as a recurrence on one weight matrix.
+
+The write of every memory (Eq. 88), with Titans momentum as an option::
+
+    S_t = mu_t S_{t-1} - eta_t x_t g_t^T
+    W_t = (alpha_t I - eta_t x_t x_t^T) W_{t-1} + S_t            (momentum)
+    W_t = (alpha_t I - eta_t x_t x_t^T) W_{t-1} - eta_t x_t g_t^T  (without)
+
+`x_t` is the input of the layer, `g_t` the gradient at its output. Matrices here are
+`[K, Z]` (a layer computes `x @ W`), the transpose of the paper's. `rule="gd"` drops the
+`x x^T` term (the ablation "w/o DGD").
+
+`dgd_step` is one token. `ChunkWrites` is the exact closed form for a chunk whose
+gradients `g` were all taken at one frozen state: one unit lower triangular C x C system
+(`hope_jax.ops.triangular`), everything else matmuls, and no division by the retention.
+Tokens with `valid=False` change nothing, so a partial chunk is a mask. Positions where a
+document starts forget what came before: the state falls back to the initial weights.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from hope_jax.ops.decay import decay_products
+from hope_jax.ops.triangular import unit_lower_solve
+
+Rule = Literal["dgd", "gd"]
+
+
+@flax.struct.dataclass
+class Gates:
+    """Per-token gates of a write, each `[..., T]` float32.
+
+    Attributes:
+      eta: learning rate.
+      alpha: retention; 1 keeps, 0 forgets.
+      mu: momentum factor, or None for a write without momentum.
+      valid: bool; False makes the token a no-op. None: all valid.
+    """
+
+    eta: jax.Array
+    alpha: jax.Array
+    mu: jax.Array | None = None
+    valid: jax.Array | None = None
+
+    def masked(self) -> Gates:
+        """Fold `valid` into gates that leave weights and momentum alone."""
+        if self.valid is None:
+            return self
+        return Gates(
+            eta=jnp.where(self.valid, self.eta, 0.0),
+            alpha=jnp.where(self.valid, self.alpha, 1.0),
+            mu=None if self.mu is None else jnp.where(self.valid, self.mu, 1.0),
+            valid=self.valid,
+        )
+
+
+def dgd_step(
+    w_KZ: jax.Array,
+    s_KZ: jax.Array | None,
+    x_K: jax.Array,
+    g_Z: jax.Array,
+    gates: Gates,
+    rule: Rule = "dgd",
+) -> tuple[jax.Array, jax.Array | None]:
+    """Write one token (Eq. 88): the plain recurrence that every faster form must equal.
+
+    Args:
+      w_KZ: `[..., K, Z]` weights.
+      s_KZ: momentum shaped like the weights, or None.
+      x_K: `[..., K]` input of the layer.
+      g_Z: `[..., Z]` gradient at the output of the layer.
+      gates: gates of this token, each `[...]`.
+      rule: "dgd", or "gd" without the rank-one decay.
+
+    Returns:
+      New weights and momentum.
+    """
+    gates = gates.masked()
+    eta = gates.eta[..., None, None]
+    gradient = x_K[..., :, None] * g_Z[..., None, :]
+    new_KZ = gates.alpha[..., None, None] * w_KZ
+    if rule == "dgd":
+        # The rank-one form costs K Z; the matrix (alpha I - eta x x^T) would cost K^2 Z.
+        read_Z = jnp.einsum("...k,...kz->...z", x_K, w_KZ)
+        new_KZ = new_KZ - eta * x_K[..., :, None] * read_Z[..., None, :]
+    if s_KZ is None:
+        return new_KZ - eta * gradient, None
+    s_KZ = gates.mu[..., None, None] * s_KZ - eta * gradient
+    step = s_KZ if gates.valid is None else jnp.where(gates.valid[..., None, None], s_KZ, 0.0)
+    return new_KZ + step, s_KZ
+
+
+@flax.struct.dataclass
+class ChunkGates:
+    """Products of gates inside one chunk, shared by all matrices that it writes.
+
+    `_CC` arrays are `[..., C, C]` (row: the reader, column: the writer), `_C` are
+    `[..., C]`, `_1` are `[..., 1, 1]`.
+
+    Attributes:
+      eta_C: learning rates, 0 where not valid.
+      before_CC: decay of the write at i as seen just before token r (i < r).
+      start_C: decay of the starting weights as seen just before token r.
+      end_C: decay of the write at i at the end of the chunk; 0 if a reset forgot it.
+      start_end_1: decay of the starting weights at the end of the chunk.
+      fresh_C: bool, True where token r reads the initial weights (a reset came before it
+        in this chunk); None without resets.
+      momentum: the same for the momentum, or None.
+    """
+
+    eta_C: jax.Array
+    before_CC: jax.Array
+    start_C: jax.Array
+    end_C: jax.Array
+    start_end_1: jax.Array
+    fresh_C: jax.Array | None
+    momentum: MomentumGates | None
+
+
+@flax.struct.dataclass
+class MomentumGates:
+    """How momentum reaches weights and momentum, beside `ChunkGates`.
+
+    Attributes:
+      before_CC: coefficient of `-eta_i x_i g_i^T` in the weights before token r.
+      start_C: coefficient of the starting momentum in the weights before token r.
+      end_C: coefficient of `-eta_i x_i g_i^T` in the weights at the end.
+      start_end_1: coefficient of the starting momentum in the weights at the end.
+      carry_C: coefficient of `-eta_i x_i g_i^T` in the momentum at the end.
+      start_carry_1: coefficient of the starting momentum in the momentum at the end.
+    """
+
+    before_CC: jax.Array
+    start_C: jax.Array
+    end_C: jax.Array
+    start_end_1: jax.Array
+    carry_C: jax.Array
+    start_carry_1: jax.Array
+
+
+def chunk_gates(gates: Gates, reset_C: jax.Array | None = None) -> ChunkGates:
+    """Multiply out the gates of one chunk.
+
+    Args:
+      gates: gates of the chunk, each `[..., C]` float32.
+      reset_C: bool `[..., C]`; True forgets everything just before that token.
+    """
+    gates = gates.masked()
+    between_CC, since_C = decay_products(gates.alpha)
+    size = since_C.shape[-1]
+    if reset_C is None:
+        first_C = jnp.zeros(since_C.shape, bool).at[..., 0].set(True)
+        same_CC = jnp.ones((size, size), bool)
+        old_C = jnp.ones((size,), bool)
+        start_C = _shift(since_C, 1.0)
+        start_end = since_C[..., -1]
+        fresh_C = None
+    else:
+        segment_C = jnp.cumsum(reset_C, axis=-1)
+        same_CC = segment_C[..., :, None] == segment_C[..., None, :]
+        old_C = segment_C == 0
+        fresh_C = ~old_C
+        first_C = reset_C | (jnp.arange(size) == 0)
+        # Decay since the start of the own document: the entry at its first token,
+        # times that token's own gate.
+        from_first_CC = between_CC * (first_C * gates.alpha)[..., None, :] * same_CC
+        since_first_C = jnp.sum(from_first_CC, axis=-1)
+        start_C = jnp.where(first_C, 1.0, _shift(since_first_C, 1.0))
+        start_end = since_first_C[..., -1]
+    live_CC = between_CC * same_CC
+    before_CC = _shift_rows(between_CC) * same_CC
+    momentum = None
+    if gates.mu is not None:
+        momentum = _momentum_gates(gates, live_CC, same_CC, old_C)
+    return ChunkGates(
+        eta_C=gates.eta,
+        before_CC=before_CC,
+        start_C=start_C,
+        end_C=live_CC[..., -1, :],
+        start_end_1=start_end[..., None, None],
+        fresh_C=fresh_C,
+        momentum=momentum,
+    )
+
+
+def _momentum_gates(gates: Gates, live_CC, same_CC, old_C) -> MomentumGates:
+    between_CC, since_C = decay_products(gates.mu)
+    between_CC = between_CC * same_CC
+    if gates.valid is not None:  # an invalid token does not apply the momentum it keeps
+        live_CC = live_CC * gates.valid[..., None, :]
+    weights_CC = live_CC @ between_CC
+    start_C = jnp.einsum("...ri,...i->...r", live_CC, since_C * old_C)
+    before_C = _shift(start_C, 0.0)
+    return MomentumGates(
+        before_CC=_shift_rows(weights_CC) * same_CC,
+        start_C=before_C * old_C,
+        end_C=weights_CC[..., -1, :],
+        start_end_1=(start_C * old_C)[..., -1, None, None],
+        carry_C=between_CC[..., -1, :],
+        start_carry_1=(since_C * old_C)[..., -1, None, None],
+    )
+
+
+@flax.struct.dataclass
+class ChunkWrites:
+    """The writes of one chunk to one matrix, solved: who added what.
+
+    Just before token r the weights are
+    `start_C[r] W + sum_i x_i (before_CC[r, i] u_i + momentum...)^T`.
+
+    Attributes:
+      x_CK: inputs of the layer.
+      u_CZ: rank-one coefficients of the writes.
+      eg_CZ: `eta_i g_i`, which feed the momentum; None without momentum.
+    """
+
+    x_CK: jax.Array
+    u_CZ: jax.Array
+    eg_CZ: jax.Array | None
+
+
+def solve_writes(
+    x_CK: jax.Array,
+    g_CZ: jax.Array,
+    start_read_CZ: jax.Array,
+    momentum_read_CZ: jax.Array | None,
+    gates: ChunkGates,
+    rule: Rule = "dgd",
+) -> ChunkWrites:
+    """Solve the writes of one chunk (the exact closed form of Eqs. 88 and 90).
+
+    Without momentum, `(I + diag(eta) (before * X X^T)) U = -diag(eta) (G + start X W)`.
+
+    Args:
+      x_CK: `[..., C, K]` float32 inputs of the layer.
+      g_CZ: `[..., C, Z]` gradients at its output.
+      start_read_CZ: `x_r W` at the starting weights of token r (the initial weights after
+        a reset); at hand from the evaluation of the memory, so it is not recomputed.
+      momentum_read_CZ: `x_r S` at the starting momentum; None without momentum.
+      gates: from `chunk_gates`.
+      rule: "dgd" or "gd".
+    """
+    eta_C1 = gates.eta_C[..., None]
+    eg_CZ = eta_C1 * g_CZ
+    momentum = gates.momentum
+    if rule == "gd":
+        if momentum is None:
+            return ChunkWrites(x_CK, -eg_CZ, None)
+        return ChunkWrites(x_CK, jnp.zeros_like(eg_CZ), eg_CZ)
+    gram_CC = x_CK @ jnp.swapaxes(x_CK, -1, -2)
+    decayed_CZ = gates.start_C[..., None] * start_read_CZ
+    if momentum is None:
+        rhs_CZ = -(eg_CZ + eta_C1 * decayed_CZ)
+    else:
+        from_momentum_CZ = (momentum.before_CC * gram_CC) @ eg_CZ
+        rhs_CZ = eta_C1 * (
+            from_momentum_CZ - decayed_CZ - momentum.start_C[..., None] * momentum_read_CZ
+        )
+    u_CZ = unit_lower_solve(eta_C1 * gates.before_CC * gram_CC, rhs_CZ)
+    return ChunkWrites(x_CK, u_CZ, None if momentum is None else eg_CZ)
+
+
+def read_running(
+    q_CK: jax.Array,
+    start_read_CZ: jax.Array,
+    momentum_read_CZ: jax.Array | None,
+    writes: ChunkWrites,
+    gates: ChunkGates,
+) -> jax.Array:
+    """`q_r W_{r-1}` for every token of the chunk: each sees all writes before its own.
+
+    Args:
+      q_CK: `[..., C, K]` queries.
+      start_read_CZ: `q_r W` at the starting weights of token r.
+      momentum_read_CZ: `q_r S` at the starting momentum; None without momentum.
+      writes: from `solve_writes`.
+      gates: from `chunk_gates`.
+    """
+    scores_CC = q_CK @ jnp.swapaxes(writes.x_CK, -1, -2)
+    read_CZ = gates.start_C[..., None] * start_read_CZ
+    read_CZ = read_CZ + (gates.before_CC * scores_CC) @ writes.u_CZ
+    if gates.momentum is not None:
+        momentum = gates.momentum
+        read_CZ = read_CZ + momentum.start_C[..., None] * momentum_read_CZ
+        read_CZ = read_CZ - (momentum.before_CC * scores_CC) @ writes.eg_CZ
+    return read_CZ
+
+
+def apply_writes(
+    w_KZ: jax.Array,
+    s_KZ: jax.Array | None,
+    initial_KZ: jax.Array | None,
+    writes: ChunkWrites,
+    gates: ChunkGates,
+) -> tuple[jax.Array, jax.Array | None]:
+    """Weights and momentum at the end of the chunk.
+
+    Args:
+      w_KZ: `[..., K, Z]` weights at the start.
+      s_KZ: momentum at the start, or None.
+      initial_KZ: weights that a reset falls back to; unused (None) without resets.
+      writes: from `solve_writes`.
+      gates: from `chunk_gates`.
+    """
+    base_KZ = w_KZ
+    if gates.fresh_C is not None:
+        base_KZ = jnp.where(gates.fresh_C[..., -1, None, None], initial_KZ, w_KZ)
+    added_CZ = gates.end_C[..., None] * writes.u_CZ
+    momentum = gates.momentum
+    if momentum is None:
+        x_KC = jnp.swapaxes(writes.x_CK, -1, -2)
+        return gates.start_end_1 * base_KZ + x_KC @ added_CZ, None
+    added_CZ = added_CZ - momentum.end_C[..., None] * writes.eg_CZ
+    x_KC = jnp.swapaxes(writes.x_CK, -1, -2)
+    new_w_KZ = gates.start_end_1 * base_KZ + momentum.start_end_1 * s_KZ + x_KC @ added_CZ
+    carried_CZ = momentum.carry_C[..., None] * writes.eg_CZ
+    return new_w_KZ, momentum.start_carry_1 * s_KZ - x_KC @ carried_CZ
+
+
+def _shift(value_C: jax.Array, first: float) -> jax.Array:
+    """Move values one token later; `first` enters at the front."""
+    start = jnp.full_like(value_C[..., :1], first)
+    return jnp.concatenate([start, value_C[..., :-1]], axis=-1)
+
+
+def _shift_rows(value_CC: jax.Array) -> jax.Array:
+    """Move rows one token later; zeros enter at the top."""
+    return jnp.concatenate(
+        [jnp.zeros_like(value_CC[..., :1, :]), value_CC[..., :-1, :]], axis=-2
+    )

@@ -1,0 +1,318 @@
+r"""Memories: parametric key-to-value maps that are written in context (Eqs. 89, 92-93).
+
+All memories of a layer share the key, the learning rate and the retention, so their
+first layers are stacked into one wide matrix: one matmul evaluates them all, one
+triangular system writes them all. Two kinds:
+
+* "mlp" (Eq. 89): `M(z) = z + norm(act(z W_in)) W_out`. A *rate* memory (eta, alpha) has
+  one output and no residual: `M(z) = norm(act(z W_in)) w_out`.
+* "linear" (Eqs. 92-93): `M(z) = z W`, the matrix memory; a rate memory is one column.
+
+The gradients of the inner loss are written out, not taken by autodiff: they are short,
+the targets are constants by definition (Eqs. 92-93), and the outer gradient then
+differentiates plain matmuls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+_NORM_EPS = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class MemorySpec:
+    """What the memories of one group are; static under jit.
+
+    Attributes:
+      values: names of the memories that map K to K, among "memory", "k", "v", "q".
+      rates: names of the memories that map K to a scalar, among "eta", "alpha".
+      size: K, the size of keys and values per head.
+      hidden: hidden width of each value memory (kind "mlp").
+      rate_hidden: hidden width of each rate memory (kind "mlp").
+      kind: "mlp" or "linear".
+      activation: sigma of Eq. 89.
+      hidden_norm: "l2" gives the second layer unit inputs, for which delta gradient
+        descent was derived (Eq. 57 with lambda = 1); "none" is Eq. 89 as printed.
+      objective: inner loss, "l2" (Eq. 93) or "dot" (Eq. 92, sign corrected).
+      grad_factor: 2 keeps the factor of the squared norm's gradient, 1 drops it.
+      targets: "generated" v_hat = M(v) by every memory (Eq. 88), or "shared": the value
+        v itself for value memories (Eqs. 79-82).
+    """
+
+    values: tuple[str, ...]
+    rates: tuple[str, ...]
+    size: int
+    hidden: int
+    rate_hidden: int
+    kind: Literal["mlp", "linear"] = "mlp"
+    activation: Literal["gelu", "silu"] = "gelu"
+    hidden_norm: Literal["l2", "none"] = "l2"
+    objective: Literal["l2", "dot"] = "l2"
+    grad_factor: float = 1.0
+    targets: Literal["generated", "shared"] = "generated"
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Columns of `w_in` that belong to each memory, in order."""
+        value, rate = (self.hidden, self.rate_hidden) if self.kind == "mlp" else (self.size, 1)
+        return {**dict.fromkeys(self.values, value), **dict.fromkeys(self.rates, rate)}
+
+    def columns(self, name: str) -> slice:
+        """Where a memory sits in the last axis of `w_in`."""
+        start = 0
+        for other, width in self.widths.items():
+            if other == name:
+                return slice(start, start + width)
+            start += width
+        raise KeyError(name)
+
+    def hidden_layer(self, pre: jax.Array) -> jax.Array:
+        """Input of the second layer from its pre-activations."""
+        return _hidden(self, pre)[0]
+
+    @property
+    def act(self) -> Callable[[jax.Array], jax.Array]:
+        return {"gelu": jax.nn.gelu, "silu": jax.nn.silu}[self.activation]
+
+
+@flax.struct.dataclass
+class Memories:
+    """Weights (or momenta) of a group of memories.
+
+    Attributes:
+      w_in: `[..., K, Z]` first layers of all memories side by side.
+      w_value: `[..., M, F, K]` second layers of the value memories; None if linear.
+      w_rate: `[..., M, F, 1]` second layers of the rate memories; None if there are none.
+    """
+
+    w_in: jax.Array
+    w_value: jax.Array | None = None
+    w_rate: jax.Array | None = None
+
+
+@flax.struct.dataclass
+class Frozen:
+    """The state that a chunk's evaluations see.
+
+    Attributes:
+      weights: memories at the start of the chunk.
+      initial: memories at the start of a document, for tokens after a reset.
+      fresh_C: bool `[..., C]`, True where a token sees `initial`; None: nowhere.
+    """
+
+    weights: Memories
+    initial: Memories | None = None
+    fresh_C: jax.Array | None = None
+
+    def apply(self, x: jax.Array, layer: Callable[[Memories], jax.Array]) -> jax.Array:
+        """`x @ layer(weights)`, with the initial weights where a token is fresh."""
+        read = x @ layer(self.weights)
+        if self.fresh_C is None:
+            return read
+        fresh = self.fresh_C.reshape(
+            *self.fresh_C.shape[:-1], *(1,) * (read.ndim - self.fresh_C.ndim - 1), -1, 1
+        )
+        return jnp.where(fresh, x @ layer(self.initial), read)
+
+
+@flax.struct.dataclass
+class Evaluation:
+    """One stack of memories of equal shape, evaluated.
+
+    Attributes:
+      out: `[..., M, C, O]` output of the second layer, residual path excluded.
+      hidden: `[..., M, C, F]` input of the second layer.
+      scale: `[..., M, C, 1]` norm factor of the hidden layer, or None.
+      pre: `[..., M, C, F]` pre-activations.
+    """
+
+    out: jax.Array
+    hidden: jax.Array
+    scale: jax.Array | None
+    pre: jax.Array
+
+
+def l2_normalise(x: jax.Array) -> jax.Array:
+    """Unit length along the last axis; zero stays zero."""
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + _NORM_EPS)
+
+
+def rms_normalise(x: jax.Array) -> jax.Array:
+    """Unit mean square along the last axis; zero stays zero."""
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + _NORM_EPS)
+
+
+def evaluate(spec: MemorySpec, name: str, frozen: Frozen, z_CK: jax.Array) -> jax.Array:
+    """One memory of the group: `M_name(z)`.
+
+    Args:
+      spec: the group.
+      name: which memory.
+      frozen: weights to see.
+      z_CK: `[..., C, K]` inputs.
+
+    Returns:
+      `[..., C, K]` for a value memory, `[..., C]` for a rate memory.
+    """
+    columns = spec.columns(name)
+    pre_CF = frozen.apply(z_CK, lambda w: w.w_in[..., columns])
+    if spec.kind == "linear":
+        return pre_CF if name in spec.values else pre_CF[..., 0]
+    hidden_CF, _ = _hidden(spec, pre_CF)
+    if name in spec.values:
+        i = spec.values.index(name)
+        return z_CK + frozen.apply(hidden_CF, lambda w: w.w_value[..., i, :, :])
+    i = spec.rates.index(name)
+    return frozen.apply(hidden_CF, lambda w: w.w_rate[..., i, :, :])[..., 0]
+
+
+def evaluate_stack(
+    spec: MemorySpec, kind: Literal["value", "rate"], frozen: Frozen, pre_CZ: jax.Array
+) -> Evaluation:
+    """All value (or all rate) memories of an "mlp" group from their pre-activations."""
+    pre = _unstack(spec, kind, pre_CZ)
+    hidden, scale = _hidden(spec, pre)
+    layer = (lambda w: w.w_value) if kind == "value" else (lambda w: w.w_rate)
+    return Evaluation(frozen.apply(hidden, layer), hidden, scale, pre)
+
+
+@flax.struct.dataclass
+class LocalGradients:
+    """Gradients of the inner losses of a group at its frozen state.
+
+    Attributes:
+      in_CZ: at the output of `w_in`.
+      value, rate: `[..., M, C, O]` at the output of the second layers; None if linear.
+      at_key_CZ: pre-activations at the key (`k W_in` of the frozen state).
+      value_at_key, rate_at_key: evaluations at the key.
+    """
+
+    in_CZ: jax.Array
+    at_key_CZ: jax.Array
+    value: jax.Array | None = None
+    rate: jax.Array | None = None
+    value_at_key: Evaluation | None = None
+    rate_at_key: Evaluation | None = None
+
+
+def local_gradients(
+    spec: MemorySpec, frozen: Frozen, k_CK: jax.Array, v_CK: jax.Array
+) -> LocalGradients:
+    """Gradient of `L(M; k, v_hat)` with `v_hat = M(v)` held constant, for every memory.
+
+    Eq. 93 (`M(k) - v_hat`) or the sign-corrected Eq. 92 (`-v_hat`).
+
+    Args:
+      spec: the group.
+      frozen: the state at which gradients are taken.
+      k_CK: `[..., C, K]` keys.
+      v_CK: `[..., C, K]` values.
+    """
+    at_key_CZ = frozen.apply(k_CK, lambda w: w.w_in)
+    at_value_CZ = frozen.apply(v_CK, lambda w: w.w_in)
+    if spec.kind == "linear":
+        target_CZ = at_value_CZ
+        if spec.targets == "shared":
+            shared_CZ = jnp.concatenate([v_CK] * len(spec.values), axis=-1)
+            target_CZ = target_CZ.at[..., : shared_CZ.shape[-1]].set(shared_CZ)
+        return LocalGradients(
+            in_CZ=_loss_gradient(spec, at_key_CZ, target_CZ), at_key_CZ=at_key_CZ
+        )
+
+    key = evaluate_stack(spec, "value", frozen, at_key_CZ)
+    k_1CK, v_1CK = k_CK[..., None, :, :], v_CK[..., None, :, :]
+    if spec.targets == "shared":
+        target = jnp.broadcast_to(v_1CK, key.out.shape)
+    else:
+        target = v_1CK + evaluate_stack(spec, "value", frozen, at_value_CZ).out
+    value = _loss_gradient(spec, k_1CK + key.out, target)
+    parts = [_through_hidden(spec, key, frozen, value, lambda w: w.w_value)]
+    rate = rate_at_key = None
+    if spec.rates:
+        rate_at_key = evaluate_stack(spec, "rate", frozen, at_key_CZ)
+        rate_target = evaluate_stack(spec, "rate", frozen, at_value_CZ).out
+        rate = _loss_gradient(spec, rate_at_key.out, rate_target)
+        parts.append(_through_hidden(spec, rate_at_key, frozen, rate, lambda w: w.w_rate))
+    return LocalGradients(
+        in_CZ=jnp.concatenate(parts, axis=-1),
+        at_key_CZ=at_key_CZ,
+        value=value,
+        rate=rate,
+        value_at_key=key,
+        rate_at_key=rate_at_key,
+    )
+
+
+def second_layer_input(
+    spec: MemorySpec, at_key: Evaluation, gradient: jax.Array, eta: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What a second layer is written with: unit input, gradient, learning rate.
+
+    With unit hidden layers these are the evaluation's own. Otherwise the exact proximal
+    step of delta gradient descent for an input of length `l` (Eq. 56 solved
+    exactly) has the rate `eta / (1 + eta l^2)`; in terms of the unit input that is
+    a decay rate `eta l^2 / (1 + eta l^2)` and a gradient divided by `l`.
+
+    Args:
+      spec: the group.
+      at_key: evaluation at the key, `[..., M, C, F]`.
+      gradient: `[..., M, C, O]` at the output.
+      eta: `[..., 1, C, 1]` learning rates.
+    """
+    if spec.hidden_norm == "l2":
+        return at_key.hidden, gradient, eta
+    square = jnp.sum(jnp.square(at_key.hidden), axis=-1, keepdims=True) + _NORM_EPS
+    inverse = jax.lax.rsqrt(square)
+    return at_key.hidden * inverse, gradient * inverse, eta * square / (1 + eta * square)
+
+
+def _hidden(spec: MemorySpec, pre: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    hidden = spec.act(pre)
+    if spec.hidden_norm == "none":
+        return hidden, None
+    scale = jax.lax.rsqrt(jnp.sum(jnp.square(hidden), axis=-1, keepdims=True) + _NORM_EPS)
+    return hidden * scale, scale
+
+
+def _loss_gradient(spec: MemorySpec, output: jax.Array, target: jax.Array) -> jax.Array:
+    if spec.objective == "dot":
+        return -spec.grad_factor * target
+    return spec.grad_factor * (output - target)
+
+
+def _through_hidden(
+    spec: MemorySpec,
+    at_key: Evaluation,
+    frozen: Frozen,
+    gradient: jax.Array,
+    layer: Callable[[Memories], jax.Array],
+) -> jax.Array:
+    """Carry the gradient at the second layer's output back to the pre-activations."""
+    d_hidden = frozen.apply(gradient, lambda w: jnp.swapaxes(layer(w), -1, -2))
+    if at_key.scale is not None:
+        along = jnp.sum(at_key.hidden * d_hidden, axis=-1, keepdims=True)
+        d_hidden = at_key.scale * (d_hidden - at_key.hidden * along)
+    _, pull = jax.vjp(spec.act, at_key.pre)
+    (d_pre,) = pull(d_hidden)
+    return _stack(d_pre)
+
+
+def _unstack(spec: MemorySpec, kind: str, pre_CZ: jax.Array) -> jax.Array:
+    """Columns of one kind of memory as `[..., M, C, F]`."""
+    split = len(spec.values) * spec.hidden
+    part = pre_CZ[..., :split] if kind == "value" else pre_CZ[..., split:]
+    count = len(spec.values) if kind == "value" else len(spec.rates)
+    return jnp.swapaxes(part.reshape(*part.shape[:-1], count, -1), -2, -3)
+
+
+def _stack(x: jax.Array) -> jax.Array:
+    """Inverse of `_unstack`: `[..., M, C, F]` to `[..., C, M F]`."""
+    x = jnp.swapaxes(x, -2, -3)
+    return x.reshape(*x.shape[:-2], -1)
