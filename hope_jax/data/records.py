@@ -126,8 +126,10 @@ class TokenStream:
         """Tokens [start, stop) as int32, and as bool which of them start a document."""
         if not 0 <= start <= stop <= self.tokens:
             raise IndexError(f"[{start}, {stop}) is not within {self.tokens} tokens")
-        first, last = start // RECORD, -(-stop // RECORD)
-        records = [self._record(index) for index in range(first, max(last, first + 1))]
+        if start == stop:
+            return np.zeros(0, np.int32), np.zeros(0, bool)
+        first, last = start // RECORD, (stop - 1) // RECORD
+        records = [self._record(index) for index in range(first, last + 1)]
         here = slice(start - first * RECORD, stop - first * RECORD)
         tokens = np.concatenate([record["tokens"] for record in records])[here]
         starts = np.unpackbits(

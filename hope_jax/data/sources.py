@@ -134,7 +134,7 @@ class TfdsSource:
         features = self._builder.info.features or {}
         if feature not in features:
             raise ValueError(
-                f"{folder} has no feature {feature!r}; it has {', '.join(map(repr, features))}"
+                f"{folder} has no feature {feature!r}; it has {', '.join(map(repr, sorted(features)))}"
             )
         self._folder, self._feature = folder, feature
         self._splits = {"train": split, "validation": validation_split}
@@ -169,7 +169,7 @@ class TfdsSource:
         except Exception as error:  # unknown split, or files that are not ArrayRecord
             raise ValueError(
                 f"{self._folder} cannot be read as split {spec!r} (splits: "
-                f"{', '.join(self._builder.info.splits)}); it must be prepared with "
+                f"{', '.join(sorted(self._builder.info.splits))}); it must be prepared with "
                 f"file_format='array_record' ({error})"
             ) from None
 

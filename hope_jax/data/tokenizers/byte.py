@@ -42,10 +42,20 @@ class ByteTokenizer:
 
     def save(self, folder: str | pathlib.Path) -> None:
         """Write a one-line description into `folder`."""
-        text = json.dumps({"type": "byte", "end": self.end_id is not None})
-        (pathlib.Path(folder) / FILE).write_text(text + "\n")
+        (pathlib.Path(folder) / FILE).write_text(self._description() + "\n")
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> ByteTokenizer:
-        """Inverse of `save`; `path` is the file itself."""
-        return cls(end=json.loads(pathlib.Path(path).read_text())["end"])
+        """Inverse of `save`; `path` is the file itself.
+
+        Raises:
+          ValueError: the file says something else.
+        """
+        text = pathlib.Path(path).read_text()
+        for tokenizer in (cls(), cls(end=True)):
+            if text.strip() == tokenizer._description():
+                return tokenizer
+        raise ValueError(f"{path} is not the description of a byte tokenizer: {text[:60]!r}")
+
+    def _description(self) -> str:
+        return json.dumps({"type": "byte", "end": self.end_id is not None})

@@ -1,0 +1,55 @@
+"""The command `hope prepare`."""
+
+import pytest
+
+from hope_jax.cli.main import main
+from hope_jax.config import DataConfig
+from hope_jax.data import corpus, open_dataset
+
+
+def test_folder_of_texts(texts, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["prepare", str(out), "--input", str(texts), "--validation", "0.2"]
+    assert main([*command, "--tokenizer", "byte+end"]) == 0
+    printed = capsys.readouterr()
+    assert "vocabulary 257" in printed.out and f"data.path={out}" in printed.out
+    assert "prepare: 100%" in printed.err
+    assert main(command) == 2
+    assert "use --force" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
+    assert open_dataset(DataConfig(path=str(out), batch=2, length=16)).vocab_size == 256
+
+
+def test_sentencepiece_of_one_file(tmp_path, capsys):
+    play = tmp_path / "play.txt"
+    play.write_bytes(corpus.documents("validation")[0].data)
+    out = tmp_path / "out"
+    command = ["prepare", str(out), "--input", str(play), "--tokenizer", "sentencepiece"]
+    assert main([*command, "--vocab-size", "500"]) == 0
+    dataset = open_dataset(DataConfig(path=str(out), batch=2, length=16))
+    assert dataset.vocab_size == 500 and dataset.bytes_per_token > 1.5
+    assert play.read_bytes().startswith(dataset.tokenizer.decode(dataset.tokens()))
+    assert "model.vocab_size=500" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--input", "no-such-file"], "no-such-file does not exist"),
+        (["--input", ".", "--tfds", "."], "exclude each other"),
+        (["--separator=--"], "--separator belongs to --input"),
+        (["--split", "train"], "--split belongs to --tfds"),
+        (["--validation", "0.3"], "fixed split"),
+        (["--vocab-size", "500"], "belongs to --tokenizer sentencepiece"),
+        (["--tokenizer", "word"], "'word' is neither"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(arguments, message, tmp_path, capsys):
+    assert main(["prepare", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_inside_the_input_is_refused(texts, capsys):
+    assert main(["prepare", str(texts / "out"), "--input", str(texts)]) == 2
+    assert "is inside the input" in capsys.readouterr().err
