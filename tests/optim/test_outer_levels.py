@@ -76,6 +76,73 @@ def test_a_single_level_is_optax_adamw_with_clipping_and_mask(params):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6), params, reference)
 
 
+def run(levels, params, steps):
+    """Parameters after every step, each step's gradient being the parameters."""
+    state, step, history = levels.init(params), jax.jit(levels.step), [params]
+    for _ in range(steps):
+        params, state, _ = step(params, state, params)
+        history.append(params)
+    assert step._cache_size() == 1
+    return history, state
+
+
+def test_every_level_counts_its_own_updates(params):
+    history, state = run(make(config(), params), params, 8)
+    counts = {name: int(level.opt_state[0].count) for name, level in state.levels.items()}
+    assert counts == {"period_1": 8, "period_2": 4, "period_4": 2}
+    cms = [step["blocks"]["cms"] for step in history]
+    for before, after, step in zip(cms, cms[1:], range(1, 9), strict=False):
+        for period in (1, 2, 4):
+            level = f"period_{period}"
+            same = np.array_equal(before[level]["w_in"], after[level]["w_in"])
+            assert same == (step % period != 0)
+
+
+def test_factor_of_a_period_scales_its_updates_only(params):
+    plain, _ = run(make(config(), params), params, 4)
+    half, _ = run(make(config(**{"optim.level_lr": ((4, 0.5),)}), params), params, 4)
+    change = jax.tree.map(lambda a, b: a - b, plain[-1], params)
+    halved = jax.tree.map(lambda a, b: a - b, half[-1], params)
+    ratio = jax.tree.map(lambda h, c: np.mean(h / c), halved["blocks"], change["blocks"])
+    np.testing.assert_allclose(ratio["cms"]["period_4"]["w_in"], 0.5, rtol=1e-4)
+    np.testing.assert_allclose(ratio["cms"]["period_2"]["w_in"], 1.0, rtol=1e-4)
+
+
+def test_nested_cms_returns_to_initial_values_that_the_slower_level_owns(params):
+    levels = make(config(**{"model.cms.variant": "nested"}), params)
+    assert [level.name for level in levels.levels] == [
+        "period_1",
+        "cms_period_1",
+        "period_2",
+        "period_4",
+    ]
+    history, state = run(levels, params, 4)
+    assert set(levels.split(params)["period_1"]["blocks"]) == {"mixer"}
+    anchors = {name: level.anchor for name, level in state.levels.items() if level.anchor}
+    assert set(anchors) == {"period_2", "period_4"}
+    for name, fast in (("period_2", "period_1"), ("period_4", "period_2")):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            anchors[name]["blocks"]["cms"][fast],
+            history[-1]["blocks"]["cms"][fast],
+        )
+    assert not np.array_equal(history[-1]["embed"]["table"], params["embed"]["table"])
+
+
+def test_cms_without_a_level_of_period_1(params):
+    levels = make(config(**{"model.cms.periods": (2, 4)}), params)
+    assert [(level.name, level.period) for level in levels.levels] == [
+        ("period_1", 1),
+        ("period_2", 2),
+        ("period_4", 4),
+    ]
+
+
+def test_periods_that_do_not_divide_are_refused(params):
+    with pytest.raises(ValueError, match="'period_4'.*not a multiple of 3.*use 3 or 6"):
+        make(config(**{"model.cms.periods": (1, 3, 4)}), params)
+
+
 def test_unknown_period_in_level_lr_is_refused(params):
     with pytest.raises(ValueError, match="level_lr names period 3.*periods are 1, 2, 4"):
         make(config(**{"optim.level_lr": ((3, 0.5),)}), params)

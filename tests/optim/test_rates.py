@@ -1,0 +1,50 @@
+"""Learning rates and weight decay."""
+
+import flax.linen as nn
+import numpy as np
+import pytest
+
+from hope_jax.config import ModelConfig, OptimConfig, override
+from hope_jax.models import abstract_params
+from hope_jax.nested.paths import flatten
+from hope_jax.optim import learning_rate
+from hope_jax.optim.outer import decays
+
+CONFIG = OptimConfig(lr=2.0, end_lr=0.1, warmup=4, level_lr=((4, 0.5),))
+
+
+def at_step(step, period=1, **fields):
+    """Rate of the update at the end of training step `step` (from 1) of 20."""
+    config = OptimConfig(**{**vars(CONFIG), **fields})
+    return float(learning_rate(config, 20, period)(step // period - 1))
+
+
+def test_curve_goes_up_linearly_and_down_as_a_cosine():
+    np.testing.assert_allclose([at_step(s) for s in (1, 2, 4)], [0.5, 1.0, 2.0], rtol=1e-6)
+    half, end = at_step(12), at_step(20)
+    np.testing.assert_allclose([half, end], [2.0 * 0.55, 2.0 * 0.1], rtol=1e-5)
+    np.testing.assert_allclose(at_step(25), end)
+    np.testing.assert_allclose([at_step(s, schedule="constant") for s in (2, 12)], [1.0, 2.0])
+    np.testing.assert_allclose(at_step(1, warmup=0, schedule="constant"), 2.0)
+
+
+def test_slow_levels_follow_the_same_curve_at_their_own_steps():
+    for step in (2, 6, 14, 20):
+        np.testing.assert_allclose(at_step(step, 2), at_step(step), rtol=1e-6)
+    for step in (4, 8, 20):
+        np.testing.assert_allclose(at_step(step, 4), 0.5 * at_step(step), rtol=1e-6)
+
+
+def test_a_run_shorter_than_its_warm_up_never_reaches_the_peak():
+    rates = [float(learning_rate(OptimConfig(lr=1.0, warmup=100), 5)(n)) for n in range(5)]
+    np.testing.assert_allclose(rates, np.arange(1, 6) / 100, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mixer", ["attention"])
+def test_matrices_of_the_model_decay_and_scales_do_not(mixer):
+    config = override(ModelConfig(), {"mixer": mixer, "cms.variant": "independent"})
+    mask = flatten(decays(nn.unbox(abstract_params(config))))
+    assert mask["embed/table"] and mask["blocks/cms/period_1/w_in"]
+    assert not mask["final_norm/scale"] and not mask["blocks/cms/period_1/norm_scale"]
+    spared = {path.split("/")[-1] for path, decay in mask.items() if not decay}
+    assert spared <= {"scale", "norm_scale", "read_norm", "mix", "b_eta", "b_alpha", "b_mu"}
