@@ -39,6 +39,10 @@ class CheckpointManager:
         if snapshot.step not in self._writer.steps():
             self._writer.save(snapshot)
 
+    def newest(self) -> int | None:
+        """Step of the newest finished checkpoint, or None."""
+        return max(finished_steps(self.directory), default=None)
+
     def wait(self) -> None:
         """Return when the last `save` is on disk, or raise its failure."""
         if self._writer is not None:

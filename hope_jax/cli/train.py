@@ -1,0 +1,57 @@
+"""Train a model, or go on with a run that was stopped.
+
+The folder of a run holds metrics.jsonl, checkpoints/, plots and summary.json. Running the
+same command again goes on from the newest checkpoint. SIGTERM and Ctrl-C save first; the
+exit status is then 143 or 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "train a model, or go on with a run that was stopped"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments of `hope train`."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE",
+        help="an experiment file with get_config(), or the config.json of a run",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a field, e.g. --set model.depth=8; may be given several times",
+    )
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run (default: runs/NAME, NAME from the configuration)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; the exit status tells how it ended."""
+    from hope_jax.config import override, parse_assignments
+    from hope_jax.config.load import load_config
+
+    config = override(load_config(args.config), parse_assignments(args.set))
+    workdir = args.workdir or Path("runs") / config.name
+
+    from hope_jax.training import train
+
+    outcome = train(config, workdir)
+    if outcome.stopped is not None:
+        print(
+            f"stopped by {outcome.stopped.name} at step {outcome.step} and saved; "
+            "run the same command to go on"
+        )
+        return 128 + outcome.stopped
+    print(f"everything is in {workdir}")
+    return 0

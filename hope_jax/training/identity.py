@@ -1,0 +1,51 @@
+"""What a run was made with: versions and device, for checkpoints and summaries."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import hope_jax
+from hope_jax.config import TrainConfig, to_dict
+from hope_jax.data import Tokenizer
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, of Python and of what the numbers depend on."""
+    return {
+        "hope_jax": hope_jax.__version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def device() -> dict[str, Any]:
+    """The device that trains, and the machine's processors."""
+    first = jax.devices()[0]
+    return {
+        "platform": first.platform,
+        "kind": first.device_kind,
+        "count": 1,
+        "cpus": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+    }
+
+
+def describe_run(config: TrainConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What travels inside every checkpoint: configuration, versions and tokenizer."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(folder)
+        files = {
+            path.name: base64.b64encode(path.read_bytes()).decode()
+            for path in Path(folder).iterdir()
+        }
+    return {"config": to_dict(config), "versions": versions(), "tokenizer": files}

@@ -1,0 +1,256 @@
+"""Train: from a configuration to a trained model in a folder, through any interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from hope_jax.checkpoint import CheckpointManager
+from hope_jax.config import TrainConfig
+from hope_jax.data import BatchIterator, Dataset, open_dataset
+from hope_jax.models import LanguageModel, abstract_params
+from hope_jax.nested import Levels
+from hope_jax.optim import make
+from hope_jax.training import finite
+from hope_jax.training.evaluate import Evaluator
+from hope_jax.training.identity import describe_run
+from hope_jax.training.metrics import open_writers
+from hope_jax.training.objective import token_losses
+from hope_jax.training.progress import ProgressDisplay
+from hope_jax.training.report import RunFacts, report
+from hope_jax.training.signals import StopSignals
+from hope_jax.training.speed import SpeedMeter, peak_flops
+from hope_jax.training.state import (
+    TrainState,
+    abstract_state,
+    from_snapshot,
+    init_state,
+    to_snapshot,
+)
+from hope_jax.training.step import checked, make_step
+from hope_jax.training.workdir import CHECKPOINTS, claim
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended.
+
+    Attributes:
+      step: training steps done.
+      stopped: the signal that ended it before the last step, or None.
+      summary: what `summary.json` holds; None if it was stopped.
+    """
+
+    step: int
+    stopped: signal.Signals | None
+    summary: dict[str, Any] | None
+
+
+def train(config: TrainConfig, workdir: str | Path) -> Outcome:
+    """Train in `workdir`, or go on with the run that is there.
+
+    After a kill at any moment the same call goes on from the newest good checkpoint and
+    gives the same losses as an uninterrupted run, to the bit on one device. SIGTERM and
+    Ctrl-C save first.
+
+    Raises:
+      ValueError: the folder belongs to another configuration or process, the data do not
+        fit, or (`finite.NonFinite`) the run diverged.
+      OSError: a checkpoint could not be written; the one before it is intact.
+    """
+    workdir = Path(workdir)
+    display = ProgressDisplay(config.steps)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(claim(workdir, config))
+        stack.callback(display.close)
+
+        # ------------------------------------------------------------------ data
+        data = open_dataset(config.data, split="train")
+        held_out = open_dataset(config.data, data.tokenizer, split="validation")
+        _check_vocabulary(config, data)
+        batches = iter(data)
+        stack.callback(batches.close)
+
+        # --------------------------------------------------- model and optimizer
+        model = LanguageModel(config.model)
+        shapes = nn.unbox(abstract_params(config.model))
+        levels = make(config, shapes)
+        evaluator = Evaluator(model, held_out.bytes_per_token)
+
+        # ------------------------------------- state: resume, else start from nothing
+        checkpoints = CheckpointManager(
+            workdir / CHECKPOINTS, config.keep_checkpoints, display.say
+        )
+        stack.callback(checkpoints.close)
+        state, start, before = _resume_or_start(config, levels, checkpoints, batches)
+        if start:
+            display.say(f"going on from step {start}")
+        run = describe_run(config, data.tokenizer)
+        clock = Clock(**before)
+
+        # --------------------------------------------------------------- compile
+        began = time.perf_counter()
+        step_fn = _compile(config, model, levels, state)
+        compile_seconds = time.perf_counter() - began
+        display.say(f"compiled the training step in {compile_seconds:.1f} s")
+
+        # ---------------------------------------------------------------- the loop
+        writers = open_writers(workdir, start)
+        stack.callback(writers.close)
+        peak = peak_flops()
+        meter = SpeedMeter(None, peak)
+        bad_steps = finite.BadSteps(config.max_bad_steps, _tensor_names(levels, shapes))
+        skipped = int(state.skipped)
+
+        def settle(step: int, metrics: dict[str, jax.Array]) -> None:
+            """Take in the outcome of a step; waits until the device has done it."""
+            nonlocal skipped
+            values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+            skipped = values["skipped"]
+            meter.add(config.data.batch * config.data.length)
+            display.step(step)
+            first = bad_steps.see(step, values.pop("bad_tensor"))
+            if first is not None:
+                display.say(f"step {step} was not finite and is skipped; first: {first}")
+                writers.write(step, values | {"first_bad": first})
+            elif step == 1 or step % config.log_every == 0:
+                values |= meter.report()
+                writers.write(step, values)
+                display.log(step, values)
+
+        def evaluate(step: int) -> None:
+            with meter.paused():
+                some = itertools.islice(iter(held_out), config.eval_batches)
+                found = evaluator(state.params, some)
+            writers.write(
+                step,
+                {
+                    "eval/loss": found.loss,
+                    "eval/perplexity": found.perplexity,
+                    "eval/bits_per_byte": found.bits_per_byte,
+                    "eval/write_events": found.write_events,
+                },
+            )
+            display.say(
+                f"step {step}  held-out loss {found.loss:.4f}  perplexity "
+                f"{found.perplexity:.3f}  bits/byte {found.bits_per_byte:.4f}  "
+                f"memory updates {found.write_events:,}"
+            )
+
+        def save(step: int) -> None:
+            with meter.paused():
+                position = {"data": batches.get_state(), "clock": clock.read()}
+                checkpoints.save(to_snapshot(state, step, position, run))
+
+        display.begin(start)
+        step, running = start, None
+        try:
+            with StopSignals() as signals:
+                while step < config.steps and signals.caught is None:
+                    batch = jax.device_put(next(batches))
+                    with jax.transfer_guard("disallow"):
+                        state, metrics = step_fn(state, batch)
+                    step += 1
+                    if running is not None:
+                        settle(*running)  # of the step before: the device has the next one
+                    running = (step, metrics)
+                    due = step % config.eval_every == 0 or step % config.checkpoint_every == 0
+                    if due or step == config.steps or signals.caught:
+                        settle(*running)
+                        running = None
+                    if step % config.eval_every == 0:
+                        evaluate(step)
+                    wanted = step % config.checkpoint_every == 0 or step == config.steps
+                    if signals.caught or (wanted and bad_steps.streak == 0):
+                        save(step)
+                checkpoints.wait()
+        except finite.NonFinite as error:
+            checkpoints.wait()
+            left = checkpoints.newest()
+            raise finite.NonFinite(
+                f"{error}. "
+                + (f"The checkpoint of step {left} is intact" if left else "Nothing was saved")
+            ) from None
+        if signals.caught is not None and step < config.steps:
+            return Outcome(step, signals.caught, None)
+
+        # --------------------------------------------------------- what came of it
+        display.close()
+        facts = RunFacts(
+            parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes)),
+            steps=step,
+            skipped_steps=skipped,
+            compile_seconds=compile_seconds,
+            peak=peak,
+            **clock.read(),
+        )
+        summary = report(
+            config, workdir, facts, model, state.params, data, held_out, evaluator, display.say
+        )
+        return Outcome(step, None, summary)
+
+
+class Clock:
+    """Wall and CPU seconds of a run over all its parts; `read` gives both."""
+
+    def __init__(self, wall_seconds: float = 0.0, cpu_seconds: float = 0.0):
+        self._wall = time.perf_counter() - wall_seconds
+        self._cpu = time.process_time() - cpu_seconds
+
+    def read(self) -> dict[str, float]:
+        """`wall_seconds` and `cpu_seconds` (of all threads)."""
+        return {
+            "wall_seconds": time.perf_counter() - self._wall,
+            "cpu_seconds": time.process_time() - self._cpu,
+        }
+
+
+def _check_vocabulary(config: TrainConfig, data: Dataset) -> None:
+    if data.vocab_size > config.model.vocab_size:
+        raise ValueError(
+            f"the data have {data.vocab_size} token ids (tokenizer {data.tokenizer.name}) and "
+            f"model.vocab_size is {config.model.vocab_size}; set it to at least "
+            f"{data.vocab_size}"
+        )
+
+
+def _resume_or_start(
+    config: TrainConfig,
+    levels: Levels,
+    checkpoints: CheckpointManager,
+    batches: BatchIterator,
+) -> tuple[TrainState, int, dict[str, float]]:
+    """State, step and clock of the newest good checkpoint, or of a fresh start."""
+    like = to_snapshot(abstract_state(config, levels), 0, {}, {})
+    snapshot = checkpoints.restore(like)
+    if snapshot is None:
+        return init_state(config, levels), 0, {}
+    batches.set_state(snapshot.position["data"])
+    return from_snapshot(snapshot), snapshot.step, snapshot.position["clock"]
+
+
+def _compile(config: TrainConfig, model: LanguageModel, levels: Levels, state: TrainState):
+    """The training step, compiled for the shapes of this run; it cannot recompile."""
+    step = make_step(functools.partial(token_losses, model), levels, config)
+    rows, length = config.data.batch, config.data.length
+    batch = {
+        "tokens": jax.ShapeDtypeStruct((rows, length + 1), "int32"),
+        "reset": jax.ShapeDtypeStruct((rows, length), "bool"),
+    }
+    return jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+
+
+def _tensor_names(levels: Levels, shapes: Any) -> list[str]:
+    """Names for the indices that the step gives as `bad_tensor`."""
+    states = jax.eval_shape(levels.init, shapes)
+    info = jax.eval_shape(levels.step, shapes, states, shapes)[2]
+    return finite.names(checked(shapes, 0.0, shapes, info))

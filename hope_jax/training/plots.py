@@ -1,0 +1,65 @@
+"""Pictures of a run: the loss curve, and the loss by position in the window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def loss_curve(records: Sequence[dict[str, Any]], path: Path, levels: dict[str, float]) -> None:
+    """Training and held-out loss over the steps, as PNG.
+
+    Args:
+      records: those of `metrics.jsonl`.
+      path: where to.
+      levels: losses drawn as horizontal lines, by name: the baselines.
+    """
+    figure, axes = _axes("training step", "loss, nats per token")
+    for key, label, style in (("loss", "training", "-"), ("eval/loss", "held-out", "o-")):
+        points = [(r["step"], r[key]) for r in records if r.get(key) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
+    for number, (name, loss) in enumerate(levels.items()):
+        axes.axhline(loss, linestyle="--", linewidth=1, color=f"C{number + 2}", label=name)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def position_curve(losses: dict[str, Sequence[float]], path: Path) -> None:
+    """Loss by position in the window, one line for each way of reading, as PNG."""
+    figure, axes = _axes("position in the window, tokens", "held-out loss, nats per token")
+    for label, loss_T in losses.items():
+        edges = bins(len(loss_T))
+        means = [np.mean(loss_T[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+        middle = [(a + b + 1) / 2 for a, b in zip(edges, edges[1:], strict=False)]
+        axes.plot(middle, means, "o-", label=label, markersize=3)
+    axes.set_xscale("log")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def bins(length: int) -> list[int]:
+    """Edges of position bins that grow with the position; every bin holds some.
+
+    >>> bins(10)
+    [0, 1, 2, 3, 4, 6, 8, 10]
+    """
+    edges = {0, length}
+    step = 1.0
+    while step < length:
+        edges.add(int(step))
+        step *= 2**0.5
+    return sorted(edges)
+
+
+def _axes(x: str, y: str):
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    return figure, axes

@@ -1,0 +1,84 @@
+"""One training step: loss, gradients, and a tick of the levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from hope_jax.config import TrainConfig
+from hope_jax.nested import Levels
+from hope_jax.optim import learning_rate
+from hope_jax.training.finite import first_bad
+from hope_jax.training.objective import merge
+from hope_jax.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+# (params, batch) -> (loss of every token [B, T], statistics)
+Losses = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def make_step(
+    losses: Losses, levels: Levels, config: TrainConfig
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """The pure function `(state, batch) -> (state, metrics)`.
+
+    A step whose loss, gradient or update is not finite leaves the parameters and all
+    optimizer states as they were and is counted in `state.skipped`. The metrics are
+    scalars on the device; `bad_tensor` is an index into `finite.names(checked(...))`.
+    """
+    rate = learning_rate(config.optim, config.steps)
+
+    def mean_loss(params, batch):
+        loss_BT, stats = losses(params, batch)
+        return loss_BT.mean(), stats
+
+    gradient = jax.value_and_grad(mean_loss, has_aux=True)
+
+    def step(state: TrainState, batch: Batch):
+        loss, stats, grads = _accumulate(gradient, state.params, batch, config.accumulate)
+        params, level_states, info = levels.step(state.params, state.levels, grads)
+        bad_tensor = first_bad(checked(state.params, loss, grads, info))
+        ok = bad_tensor < 0
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(ok, new, old),
+            (params, level_states),
+            (state.params, state.levels),
+        )
+        metrics = {
+            "loss": loss,
+            "grad_norm": optax.tree.norm(grads),
+            "lr": rate(state.step - state.skipped),
+            "bad_tensor": bad_tensor,
+            "skipped": state.skipped + ~ok,
+        }
+        metrics |= {f"update_norm/{name}": i.update_norm for name, i in info.items()}
+        metrics |= {f"stats/{name}": value for name, value in stats.items()}
+        return TrainState(state.step + 1, metrics["skipped"], *kept), metrics
+
+    return step
+
+
+def checked(params: Any, loss: Any, grads: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """Everything that has to be finite, in the order in which a step computes it."""
+    updates = {name: level.update_norm for name, level in info.items()}
+    return {"parameter": params, "loss": loss, "gradient of": grads, "update of level": updates}
+
+
+def _accumulate(gradient, params: Any, batch: Batch, parts: int):
+    """Loss, statistics and gradient, averaged over `parts` micro-batches."""
+    if parts == 1:
+        (loss, stats), grads = gradient(params, batch)
+        return loss, stats, grads
+
+    def add(total, part):
+        (loss, stats), grads = gradient(params, part)
+        return jax.tree.map(jnp.add, total, grads), (loss, stats)
+
+    micro = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    grads, (loss_N, stats) = jax.lax.scan(add, zeros, micro)
+    return loss_N.mean(), merge(stats), jax.tree.map(lambda g: g / parts, grads)

@@ -1,0 +1,98 @@
+"""The folder of a run: one configuration, one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hope_jax.config import TrainConfig, to_dict
+
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+SUMMARY = "summary.json"
+
+# Fields that may differ when a run goes on; they do not change what a step computes.
+# `steps` bends the learning-rate schedule from there on, which extending a run asks for.
+HARMLESS = {
+    "name",
+    "steps",
+    "log_every",
+    "eval_every",
+    "eval_batches",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "max_bad_steps",
+    "sample_tokens",
+    "sample_prompt",
+    "position_plot",
+    "data.workers",
+}
+
+
+@contextlib.contextmanager
+def claim(workdir: Path, config: TrainConfig) -> Iterator[None]:
+    """Make the folder ours: alone, and with this configuration.
+
+    Raises:
+      ValueError: another process trains there, or the folder holds a run of another
+        configuration; the fields that differ are named.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another process is training in {workdir}; wait for it, or use another "
+                "--workdir"
+            ) from None
+        _check_config(workdir, config)
+        yield
+
+
+def _check_config(workdir: Path, config: TrainConfig) -> None:
+    path = workdir / CONFIG
+    new = to_dict(config)
+    if path.exists():
+        try:
+            old = json.loads(path.read_text())
+        except ValueError:
+            raise ValueError(f"{path} is not JSON; mend it or use another --workdir") from None
+        changes = differences(old, new)
+        if changes:
+            lines = "\n".join(f"  {field}: {a!r} -> {b!r}" for field, a, b in changes)
+            raise ValueError(
+                f"{workdir} holds a run with another configuration:\n{lines}\n"
+                "undo the change to go on with that run, or use another --workdir"
+            )
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(new, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Fields of two configurations that differ and are not harmless, with both values.
+
+    >>> differences({"steps": 1, "optim": {"lr": 0.1}}, {"steps": 2, "optim": {"lr": 0.2}})
+    [('optim.lr', 0.1, 0.2)]
+    """
+    a, b = _flat(old), _flat(new)
+    return [
+        (field, a.get(field), b.get(field))
+        for field in sorted(a.keys() | b.keys())
+        if a.get(field) != b.get(field) and field not in HARMLESS
+    ]
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,82 @@
+"""A small text, prepared once, and the smallest run that has every part."""
+
+import jax
+import pytest
+
+from hope_jax.config import (
+    AttentionConfig,
+    CMSConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
+from hope_jax.data import ByteTokenizer, prepare
+from hope_jax.data.sources import TextSource
+from hope_jax.training.metrics import read_log
+
+LINE = "The quick brown fox jumps over the lazy dog, and nobody saw it but {}.\n"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Runs of one configuration share their compiled programs, across processes too."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    settings = {
+        "jax_compilation_cache_dir": folder,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    yield {name.upper(): str(value) for name, value in settings.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Folder with a prepared text of 20 documents."""
+    folder = tmp_path_factory.mktemp("text")
+    text = "%\n".join(LINE.format(n) * 3 for n in range(20))
+    (folder / "text.txt").write_text(text)
+    source = TextSource([folder / "text.txt"], separator="%", validation=0.2)
+    prepare(folder / "data", source, ByteTokenizer())
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def config(data):
+    """Twelve steps of a model with two CMS levels, and a checkpoint every four."""
+    return TrainConfig(
+        name="tiny",
+        model=ModelConfig(
+            dim=16,
+            depth=1,
+            mixer=AttentionConfig(heads=2),
+            cms=CMSConfig(periods=(1, 3), hidden=16),
+        ),
+        data=DataConfig(path=str(data), batch=4, length=16),
+        optim=OptimConfig(warmup=2),
+        steps=12,
+        log_every=1,
+        eval_every=6,
+        eval_batches=2,
+        checkpoint_every=4,
+        sample_tokens=0,
+        position_plot=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def logged():
+    """Reads step -> (loss, gradient norm) of a run; a step that is logged twice fails."""
+
+    def read(workdir):
+        records = [r for r in read_log(workdir / "metrics.jsonl") if "loss" in r]
+        steps = [r["step"] for r in records]
+        assert steps == sorted(set(steps))
+        return {r["step"]: (r["loss"], r["grad_norm"]) for r in records}
+
+    return read
