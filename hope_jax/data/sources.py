@@ -133,9 +133,8 @@ class TfdsSource:
             ) from None
         features = self._builder.info.features or {}
         if feature not in features:
-            raise ValueError(
-                f"{folder} has no feature {feature!r}; it has {', '.join(map(repr, sorted(features)))}"
-            )
+            names = ", ".join(map(repr, sorted(features)))
+            raise ValueError(f"{folder} has no feature {feature!r}; it has {names}")
         self._folder, self._feature = folder, feature
         self._splits = {"train": split, "validation": validation_split}
         self._validation = validation
