@@ -103,7 +103,8 @@ class Levels:
           state: from `init` or the last tick. The tick is an array: one compiled step
             serves all ticks.
           grads: gradient with respect to `params`, same structure.
-          **extra: passed to transformations that take extra arguments, e.g. `value=loss`.
+          **extra: passed to transformations that take extra arguments, e.g. `value=loss`;
+            a slow level sees those of its boundary tick.
 
         Returns:
           Parameters, state, and a `LevelInfo` by level name.
