@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 HELP = "turn text into token records that training reads"
 
@@ -18,11 +19,11 @@ Where the text comes from (the shipped Shakespeare plays if nothing is said):
 What the tokens are:
   byte               one token per byte, vocabulary 256; takes any file, loses nothing
   byte+end           the same and one more token that ends a document
-  sentencepiece      a subword vocabulary learnt from the training part
+  sentencepiece      a subword vocabulary learnt from the training part (its first 64 MB)
   PATH               a SentencePiece .model or a Hugging Face tokenizer.json
 
-The last tenth of the text is held out for validation (--validation changes that); the
-shipped corpus and --validation-split have a fixed one.
+The last tenth of the text is held out for validation. --validation changes how much,
+--validation-input and --validation-split name other text; the plays have a fixed split.
 """
 
 _EXAMPLES = """\
@@ -30,6 +31,7 @@ examples:
   hope prepare data/plays
   hope prepare data/plays-4k --tokenizer sentencepiece --vocab-size 4096
   hope prepare data/notes --input notes/ --pattern '*.md' --validation 0.05
+  hope prepare data/wiki --input wiki.train.txt --validation-input wiki.valid.txt
   hope prepare data/stories --input stories.txt --separator '<|endoftext|>'
   hope prepare data/lm1b --tfds ~/tensorflow_datasets/lm1b/1.1.0 --validation-split test \\
       --tokenizer tokenizer.json
@@ -44,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace prepared data there")
     text = parser.add_argument_group("text")
     text.add_argument("--input", nargs="+", metavar="PATH", help="text files and folders")
+    text.add_argument(
+        "--validation-input", nargs="+", metavar="PATH", help="text files to hold out"
+    )
     text.add_argument("--pattern", help="which files of a folder (default: all, '*')")
     text.add_argument("--separator", metavar="LINE", help="line that divides documents")
     text.add_argument("--tfds", metavar="FOLDER", help="prepared TFDS dataset")
@@ -83,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         vocab_size=args.vocab_size or 4096,
         documents=lambda: source.documents("train"),
     )
-    with byte_progress("prepare", source.size()) as advance:
+    with _tidy_end(), byte_progress("prepare", source.size()) as advance:
         manifest = prepare(folder, source, tokenizer, force=args.force, advance=advance)
     print(f"{folder}: {manifest.tokenizer} tokens, vocabulary {manifest.vocab_size:,}")
     for split, info in manifest.splits.items():
@@ -95,8 +100,25 @@ def run(args: argparse.Namespace) -> None:
         )
     print(
         f"train with: hope train --config experiments/quickstart.py --set data.path={folder}"
-        + (f" model.vocab_size={manifest.vocab_size}" if manifest.vocab_size != 256 else "")
+        + (
+            f" --set model.vocab_size={manifest.vocab_size}"
+            if manifest.vocab_size != 256
+            else ""
+        )
     )
+
+
+@contextlib.contextmanager
+def _tidy_end():
+    """Let SIGTERM leave by an exception, so that what was begun is removed."""
+    import signal
+    import sys
+
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _source(args: argparse.Namespace, folder):
@@ -107,12 +129,13 @@ def _source(args: argparse.Namespace, folder):
     """
     import pathlib
 
-    from hope_jax.data.sources import CorpusSource, TextSource, TfdsSource
+    from hope_jax.data.sources import CorpusSource, TextSource
 
     kind = "--input" if args.input else "--tfds" if args.tfds else "the shipped corpus"
     if args.input and args.tfds:
         raise ValueError("--input and --tfds exclude each other")
     owners = {
+        "validation_input": "--input",
         "pattern": "--input",
         "separator": "--input",
         "feature": "--tfds",
@@ -123,9 +146,11 @@ def _source(args: argparse.Namespace, folder):
         if getattr(args, option) is not None and kind != owner:
             name = option.replace("_", "-")
             raise ValueError(f"--{name} belongs to {owner}, but the text is {kind}")
+    if args.validation is not None and (args.validation_input or args.validation_split):
+        raise ValueError("--validation is not needed where the held-out text is named")
     validation = 0.1 if args.validation is None else args.validation
     if args.input:
-        for path in args.input:
+        for path in [*args.input, *(args.validation_input or ())]:
             if folder.is_relative_to(pathlib.Path(path).absolute()):
                 raise ValueError(
                     f"{folder} is inside the input {path} and would be read as text the next "
@@ -136,8 +161,11 @@ def _source(args: argparse.Namespace, folder):
             pattern=args.pattern or "*",
             separator=args.separator,
             validation=validation,
+            validation_paths=args.validation_input or (),
         )
     if args.tfds:
+        from hope_jax.data.tfds_source import TfdsSource
+
         return TfdsSource(
             args.tfds,
             feature=args.feature or "text",

@@ -1,6 +1,7 @@
 """Data: corpus, tokenizers, preparation, and the reader that training uses."""
 
-from hope_jax.data.loader import BatchIterator, Dataset, open_dataset
+from hope_jax.data.batches import BatchIterator, Dataset
+from hope_jax.data.loader import open_dataset
 from hope_jax.data.prepare import prepare
 from hope_jax.data.tokenizers import ByteTokenizer, Tokenizer, load_tokenizer, make_tokenizer
 

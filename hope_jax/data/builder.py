@@ -103,24 +103,46 @@ def write_parts(
 
 
 class Parts(Sequence):
-    """Random access to the records of a split that `write_parts` wrote."""
+    """Random access to the records of a split that `write_parts` wrote.
+
+    Raises:
+      ValueError: a part is missing or damaged, also when a record of it is read.
+    """
 
     def __init__(self, folder: pathlib.Path, split: str, records: int, part: int = PART):
         self._records, self._part = records, part
         self._sources = [
-            tfds.builder_from_directory(
-                _part_folder(folder, split, number) / _NAME / _VERSION
-            ).as_data_source(split)
+            _open_part(_part_folder(folder, split, number), split)
             for number in range(-(-records // part))
         ]
+        found = sum(map(len, self._sources))
+        if found != records:
+            raise ValueError(
+                f"{folder} has {found} records of split {split!r}, its manifest says "
+                f"{records}; copy or prepare it again"
+            )
 
     def __len__(self) -> int:
         return self._records
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         number, within = divmod(index, self._part)
-        return self._sources[number][within]
+        try:
+            return self._sources[number][within]
+        except RuntimeError as error:  # a checksum or a file of ArrayRecord's
+            raise ValueError(
+                f"record {index} cannot be read ({error}); copy or prepare the data again"
+            ) from None
 
 
 def _part_folder(folder: pathlib.Path, split: str, number: int) -> pathlib.Path:
     return folder / f"{split}-{number:05}"
+
+
+def _open_part(folder: pathlib.Path, split: str):
+    try:
+        return tfds.builder_from_directory(folder / _NAME / _VERSION).as_data_source(split)
+    except Exception as error:  # several types, depending on what is missing
+        raise ValueError(
+            f"{folder} is missing or damaged ({error}); copy or prepare the data again"
+        ) from None

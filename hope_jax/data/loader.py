@@ -1,25 +1,17 @@
-"""Read prepared data with Grain: shuffled, sharded over hosts, resumable at any step."""
+"""Open prepared data: find it, check that it fits the run, say what to do if not."""
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
-from collections.abc import Iterator
-from typing import Any
-
-import grain
-import numpy as np
-from absl import flags
 
 from hope_jax.config import DataConfig
+from hope_jax.data.batches import Dataset
 from hope_jax.data.builder import Parts
 from hope_jax.data.cache import prepared_corpus
 from hope_jax.data.manifest import Manifest
 from hope_jax.data.records import TokenStream
 from hope_jax.data.tokenizers import Tokenizer, load_tokenizer
 from hope_jax.data.windows import Windows
-
-_ENDLESS = 1 << 48  # steps
 
 
 def open_dataset(
@@ -104,134 +96,6 @@ def open_dataset(
         rows=range(process_index * rows, (process_index + 1) * rows),
         workers=config.workers,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """A split of prepared data; iterating gives this process's part of each batch.
-
-    Attributes:
-      tokenizer: the one that the data was made with.
-      manifest: counts and origin.
-      split: "train" or "validation".
-      windows: how the token stream is cut.
-      batch: rows per step over all processes.
-      rows: those of this process.
-      workers: reader processes; 0 reads in threads.
-    """
-
-    tokenizer: Tokenizer
-    manifest: Manifest
-    split: str
-    windows: Windows
-    batch: int
-    rows: range
-    workers: int = 0
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids, also those that do not occur."""
-        return self.manifest.vocab_size
-
-    @property
-    def bytes_per_token(self) -> float:
-        """Bytes of text per token of this split: bits per byte = nats / ln 2 / this."""
-        info = self.manifest.splits[self.split]
-        return info.bytes / info.tokens
-
-    def tokens(self) -> np.ndarray:
-        """The whole split as one array, int32."""
-        stream = self.windows.stream
-        return stream.read(0, stream.tokens)[0]
-
-    def __len__(self) -> int:
-        """Full batches in one pass."""
-        return len(self.windows) // self.batch
-
-    def __iter__(self) -> BatchIterator:
-        return BatchIterator(self)
-
-
-class BatchIterator(Iterator[dict[str, np.ndarray]]):
-    """Batches `tokens` int32 `[rows, length + 1]` and `reset` bool `[rows, length]`.
-
-    The position is the number of rows that all processes together have read. It is the same
-    in every process and holds for any number of processes, and any batch size.
-    """
-
-    def __init__(self, dataset: Dataset):
-        self._dataset = dataset
-        self._position = 0
-        self._reader: grain.DatasetIterator | None = None
-
-    def __next__(self) -> dict[str, np.ndarray]:
-        if self._reader is None:
-            self._reader = self._open()
-        batch = next(self._reader)
-        self._position += self._dataset.batch
-        return batch
-
-    def get_state(self) -> dict[str, Any]:
-        """The position as a JSON-able dict."""
-        return {"row": self._position, **self._identity()}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go to a position that `get_state` gave.
-
-        Raises:
-          ValueError: the position belongs to other data or another order.
-        """
-        for key, value in self._identity().items():
-            if state.get(key) != value:
-                raise ValueError(
-                    f"this position was saved with {key} {state.get(key)!r}, but the data now "
-                    f"has {key} {value!r}, so it means another place; resume with the same "
-                    "data, length, seed and reset, or start a new run"
-                )
-        self.close()
-        self._position = int(state["row"])
-
-    def close(self) -> None:
-        """End the reader's threads and processes; the position stays."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-
-    def _identity(self) -> dict[str, Any]:
-        dataset = self._dataset
-        return {
-            "data": dataset.manifest.splits[dataset.split].sha256[:16],
-            "length": dataset.windows.length,
-            "seed": dataset.windows.seed,
-        }
-
-    def _open(self) -> grain.DatasetIterator:
-        dataset = self._dataset
-        rows = _Rows(dataset.windows, dataset.batch, dataset.rows, self._position)
-        if dataset.split == "train":
-            steps = _ENDLESS
-        else:
-            steps = max(0, (len(dataset.windows) - self._position) // dataset.batch)
-        reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-        batches = grain.MapDataset.range(steps).map(rows).to_iter_dataset(reading)
-        if dataset.workers:
-            if not flags.FLAGS.is_parsed():  # Grain reads absl flags when it starts processes
-                flags.FLAGS.mark_as_parsed()
-            batches = batches.mp_prefetch(grain.MultiprocessingOptions(dataset.workers))
-        return iter(batches)
-
-
-class _Rows:
-    """Step number, counted from `position`, to the batch of this process."""
-
-    def __init__(self, windows: Windows, batch: int, rows: range, position: int):
-        self._windows, self._order = windows, windows.order()
-        self._batch, self._rows, self._position = batch, rows, position
-
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
-        first = self._position + step * self._batch
-        rows = [self._windows.row(self._order, first + row) for row in self._rows]
-        return {key: np.stack([row[key] for row in rows]) for key in ("tokens", "reset")}
 
 
 def _name(tokenizer: Tokenizer) -> str:

@@ -40,6 +40,8 @@ def test_sentencepiece_of_one_file(tmp_path, capsys):
         (["--separator=--"], "--separator belongs to --input"),
         (["--split", "train"], "--split belongs to --tfds"),
         (["--validation", "0.3"], "fixed split"),
+        (["--validation-input", "x"], "--validation-input belongs to --input"),
+        (["--input", ".", "--validation-input", ".", "--validation", "0.3"], "not needed"),
         (["--vocab-size", "500"], "belongs to --tokenizer sentencepiece"),
         (["--tokenizer", "word"], "'word' is neither"),
     ],

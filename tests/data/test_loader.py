@@ -223,3 +223,25 @@ def test_shipped_corpus_is_the_default():
     plays = b"".join(play.data for play in corpus.documents("validation"))
     assert dataset.tokenizer.decode(dataset.tokens()) == plays
     assert prepared_corpus() == prepared_corpus()
+
+
+def test_damaged_records_are_told(config, prepared, tmp_path):
+    def harm(name):
+        folder = tmp_path / name
+        shutil.copytree(prepared, folder)
+        (records,) = folder.rglob("*train.array_record*")
+        return dataclasses.replace(config, path=str(folder)), records
+
+    flipped, records = harm("flipped")
+    data = bytearray(records.read_bytes())
+    data[1000:1010] = bytes(byte ^ 255 for byte in data[1000:1010])
+    records.write_bytes(data)
+    missing, records = harm("missing")
+    records.unlink()
+    for damaged in (flipped, missing):
+        with pytest.raises(ValueError, match="cannot be read.*prepare the data again"):
+            opened(damaged).tokens()
+    absent, records = harm("absent")
+    shutil.rmtree(records.parent)
+    with pytest.raises(ValueError, match="train-00000 is missing or damaged"):
+        opened(absent)

@@ -14,7 +14,7 @@ from hope_jax.data import ByteTokenizer, make_tokenizer, open_dataset
 from hope_jax.data.cache import prepared_corpus
 from hope_jax.data.documents import Document
 from hope_jax.data.manifest import Manifest
-from hope_jax.data.prepare import prepare
+from hope_jax.data.prepare import SPLITS, prepare
 from hope_jax.data.records import RECORD, StreamStats, TokenStream, write_records
 from hope_jax.data.sources import TextSource
 
@@ -121,6 +121,23 @@ def test_separator_lines_divide_a_file(tmp_path):
     whole = text.read_bytes()
     for document in documents:
         assert whole[document.offset :].startswith(document.data)
+
+
+def test_separators_do_not_count_as_text(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("<|endoftext|>\n".join(f"{n:03}\n" for n in range(100)))
+    source = TextSource([text], separator="<|endoftext|>", validation=0.1)
+    assert source.size() == 400
+    assert [len(list(source.documents(split))) for split in SPLITS] == [90, 10]
+
+
+def test_named_validation_files(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+    source = TextSource([tmp_path / "c"], validation_paths=[tmp_path / "a", tmp_path / "b"])
+    found = [[d.data[:] for d in source.documents(split)] for split in SPLITS]
+    assert found == [[b"c"], [b"a", b"b"]] and source.size() == 3
+    assert source.describe()["files"] == 3
 
 
 def test_patterns_and_missing_files(tmp_path):

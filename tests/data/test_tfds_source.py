@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 from hope_jax.data import ByteTokenizer, prepare
 from hope_jax.data.manifest import Manifest
-from hope_jax.data.sources import TfdsSource
+from hope_jax.data.tfds_source import TfdsSource
 
 STORIES = [f"Story {n}. " + "Once upon a time. " * n for n in range(1, 30)]
 

@@ -12,6 +12,7 @@ from hope_jax.data.documents import Document, pieces
 from hope_jax.data.tokenizers.protocol import as_text, check_ids, fingerprint_of
 
 FILE = "tokenizer.model"
+TRAINING_BYTES = 64_000_000  # more text changes the vocabulary little and costs memory
 _BLANK = "\u2581"  # SentencePiece writes a blank as this character
 
 
@@ -45,7 +46,7 @@ class SentencePieceTokenizer:
 
     @classmethod
     def train(cls, documents: Iterable[Document], vocab_size: int) -> SentencePieceTokenizer:
-        """Learn byte-pair merges from `documents`, which must be UTF-8.
+        """Learn byte-pair merges from the first 64 MB of `documents`, which must be UTF-8.
 
         Raises:
           ValueError: the text is not UTF-8, or too small for `vocab_size`.
@@ -123,8 +124,12 @@ class SentencePieceTokenizer:
 
 
 def _training_lines(documents: Iterable[Document]):
+    left = TRAINING_BYTES
     for document in documents:
         for part in pieces(document, limit=1 << 15):
+            left -= len(part.data)
+            if left < 0:
+                return
             try:
                 yield part.data.decode("utf-8").replace("\0", " ")
             except UnicodeDecodeError as error:
