@@ -20,7 +20,7 @@ class AttentionConfig:
 
     heads: int = 4
     rope_theta: float = 10_000.0
-    block: int = 256  # queries and keys scored at a time; bounds memory, not the result
+    block: int = 128  # queries and keys scored at a time; bounds memory, not the result
 
     def __post_init__(self):
         require(self.heads >= 1, f"mixer.heads is {self.heads}; use at least 1")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig
 from hope_jax.layers.linear import einsum, output_std, weight
-from hope_jax.ops.attention import plain_attention
+from hope_jax.ops.attention import causal_attention
 from hope_jax.ops.rope import rope
 
 
@@ -102,8 +102,13 @@ class Attention(nn.Module):
             first_BT = jnp.maximum(state.first_B[:, None], start_BT)
             first_BT = jax.lax.cummax(jnp.broadcast_to(first_BT, (batch, time)), axis=1)
         state, overflow_B = _append(state, k_BTHK, v_BTHK)
-        y_BTHK = plain_attention(
-            q_BTHK, state.keys_BSHK, state.values_BSHK, first_BT, position_BT[:, 0]
+        y_BTHK = causal_attention(
+            q_BTHK,
+            state.keys_BSHK,
+            state.values_BSHK,
+            first_BT,
+            position_BT[:, 0],
+            block=self.config.mixer.block,
         )
         if overflow_B is not None:
             y_BTHK = jnp.where(overflow_B[:, None, None, None], jnp.nan, y_BTHK)
