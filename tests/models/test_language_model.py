@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig
+from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, SelfModifyingConfig
 from hope_jax.models import LanguageModel, init_params, next_token_losses
 
 MIXERS = {
     "attention": AttentionConfig(heads=2, block=4),
+    "self_modifying": SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
 }
 TIME = 12
 
@@ -26,9 +27,19 @@ def config_of(mixer, **changes):
 
 @functools.cache
 def apply_of(config):
-    """Compiled `(params, tokens, state, reset) -> Output`."""
-    model = LanguageModel(config)
-    return jax.jit(lambda params, *args: model.apply({"params": params}, *args))
+    """Compiled `(params, tokens, state, reset) -> Output`; `.traces` counts compilations."""
+    model, traces = LanguageModel(config), []
+
+    @jax.jit
+    def apply(params, *args):
+        traces.append(args)
+        return model.apply({"params": params}, *args)
+
+    def counted(*args):
+        return apply(*args)
+
+    counted.traces = traces
+    return counted
 
 
 @functools.cache
@@ -37,14 +48,19 @@ def params_of(mixer):
 
 
 @functools.cache
-def loss_and_grads_of(config):
+def score_and_grads_of(config):
+    """Compiled `(params, tokens, reset, weight) -> (weighted scores of the last id, grads)`.
+
+    No input has the last id, so the gradient of the other rows of the table, which is
+    also the head, comes through the reading alone.
+    """
     model = LanguageModel(config)
 
-    def loss(params, tokens_BT, reset_BT):
+    def score(params, tokens_BT, reset_BT, weight_BT):
         logits_BTW = model.apply({"params": params}, tokens_BT, None, reset_BT).logits_BTW
-        return next_token_losses(logits_BTW[:, :-1], tokens_BT[:, 1:]).mean()
+        return jnp.sum(weight_BT * logits_BTW[..., -1])
 
-    return jax.jit(jax.value_and_grad(loss))
+    return jax.jit(jax.value_and_grad(score))
 
 
 @pytest.fixture(scope="module", params=MIXERS)
@@ -54,7 +70,7 @@ def mixer(request):
 
 @pytest.fixture(scope="module")
 def tokens_BT():
-    return jax.random.randint(jax.random.key(1), (2, TIME), 0, 37)
+    return jax.random.randint(jax.random.key(1), (2, TIME), 0, 36)
 
 
 @pytest.fixture(scope="module")
@@ -65,121 +81,99 @@ def reset_BT():
 
 
 def test_pieces_equal_one_read(mixer, tokens_BT, reset_BT):
-    """Prefill and then any pieces, single tokens and none among them, equal the whole read."""
+    """Any pieces, none and single tokens among them, equal the whole read."""
     apply, params = apply_of(config_of(mixer)), params_of(mixer)
     whole = apply(params, tokens_BT, None, reset_BT)
     pieces, state, start = [], None, 0
-    for length in (5, 0, 1, 6):
+    for length in (0, 5, 1, 6):
         stop = start + length
         out = apply(params, tokens_BT[:, start:stop], state, reset_BT[:, start:stop])
+        assert out.logits_BTW.shape == (2, length, 37)
         pieces.append(out.logits_BTW)
         state, start = out.state, stop
     assert start == TIME
     np.testing.assert_allclose(
-        jnp.concatenate(pieces, 1), whole.logits_BTW, rtol=1e-5, atol=2e-6
+        jnp.concatenate(pieces, 1), whole.logits_BTW, rtol=1e-5, atol=1e-5
     )
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), state, whole.state
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), state, whole.state
     )
-
-
-def test_no_tokens_give_the_initial_state(mixer, tokens_BT, reset_BT):
-    apply, params = apply_of(config_of(mixer)), params_of(mixer)
-    empty = apply(params, tokens_BT[:, :0], None, reset_BT[:, :0])
-    assert empty.logits_BTW.shape == (2, 0, 37)
-    after = apply(params, tokens_BT[:, :5], empty.state, reset_BT[:, :5])
-    fresh = apply(params, tokens_BT[:, :5], None, reset_BT[:, :5])
-    np.testing.assert_allclose(after.logits_BTW, fresh.logits_BTW, rtol=1e-6, atol=1e-6)
-
-
-def test_a_state_has_layers_then_rows_in_front(mixer, tokens_BT):
-    """Rows of a state can be taken out, joined and mapped over."""
-    state = apply_of(config_of(mixer))(params_of(mixer), tokens_BT[:, :5], None, None).state
-    assert all(leaf.shape[:2] == (2, 2) for leaf in jax.tree.leaves(state))
 
 
 def test_packed_documents_do_not_leak(mixer, tokens_BT, reset_BT):
-    """After a reset a row reads as if the document stood alone."""
+    """What stood before a reset changes nothing after it."""
     apply, params = apply_of(config_of(mixer)), params_of(mixer)
-    packed_BTW = apply(params, tokens_BT, None, reset_BT).logits_BTW
-    for row, start in ((0, 5), (1, 9)):
-        document_BT = jnp.roll(tokens_BT[row : row + 1], -start, axis=1).repeat(2, axis=0)
-        alone_BTW = apply(params, document_BT, None, jnp.zeros_like(reset_BT)).logits_BTW
-        np.testing.assert_allclose(
-            packed_BTW[row, start:], alone_BTW[0, : TIME - start], rtol=1e-5, atol=2e-6
-        )
+    last_B = TIME - 1 - np.argmax(reset_BT[:, ::-1], axis=1)  # 5 and 9
+    before_BT = jnp.arange(TIME) < last_B[:, None]
+    other_BT = jnp.where(before_BT, 35 - tokens_BT, tokens_BT)
+    logits_BTW = apply(params, tokens_BT, None, reset_BT).logits_BTW
+    other_BTW = apply(params, other_BT, None, reset_BT).logits_BTW
+    difference_BT = jnp.abs(logits_BTW - other_BTW).max(-1)
+    assert np.all(difference_BT[before_BT] > 0)
+    np.testing.assert_allclose(difference_BT[~before_BT], 0, atol=1e-6)
 
 
-def test_causality_by_gradient(mixer, tokens_BT):
-    """An output depends on every token up to its time and on none after.
-
-    Every position reads a table row of its own, and the score that is differentiated
-    belongs to one more row, so each token row's gradient comes through the reading alone.
-    """
-    config, at = dataclasses.replace(config_of(mixer), vocab_size=TIME + 1), 7
-    params = init_params(config, jax.random.key(0))
-    order_BT = jnp.arange(TIME)[None]
-
-    def score(table_WD):
-        changed = {**params, "embed": {"table": table_WD}}
-        return apply_of(config)(changed, order_BT, None, None).logits_BTW[0, at, TIME]
-
-    size_T = np.abs(jax.grad(score)(params["embed"]["table"])).sum(-1)[:TIME]
-    assert np.all(size_T[: at + 1] > 0)
-    assert not np.any(size_T[at + 1 :])
-
-
-def test_scan_equals_unrolled_and_remat(mixer, tokens_BT, reset_BT):
-    base = config_of(mixer)
-    value, grads = loss_and_grads_of(base)(params_of(mixer), tokens_BT, reset_BT)
-    for changes in ({"scan_layers": False}, {"remat": "block"}):
-        other = dataclasses.replace(base, **changes)
-        other_value, other_grads = loss_and_grads_of(other)(
-            params_of(mixer), tokens_BT, reset_BT
-        )
-        np.testing.assert_allclose(other_value, value, rtol=1e-6)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-            other_grads,
-            grads,
-        )
+def test_causality_by_gradient(mixer):
+    """An output depends on every token up to its time and on none after."""
+    order_BT = jnp.broadcast_to(jnp.arange(TIME), (2, TIME))
+    weight_BT = jnp.zeros((2, TIME)).at[:, 7].set(1)
+    never_BT = jnp.zeros((2, TIME), bool)
+    score_and_grads = score_and_grads_of(config_of(mixer))
+    _, grads = score_and_grads(params_of(mixer), order_BT, never_BT, weight_BT)
+    size_T = np.abs(grads["embed"]["table"]).sum(-1)[:TIME]
+    assert np.all(size_T[:8] > 0)
+    assert not np.any(size_T[8:])
 
 
 def test_every_parameter_gets_a_gradient(mixer, tokens_BT, reset_BT):
-    _, grads = loss_and_grads_of(config_of(mixer))(params_of(mixer), tokens_BT, reset_BT)
+    score_and_grads = score_and_grads_of(config_of(mixer))
+    _, grads = score_and_grads(params_of(mixer), tokens_BT, reset_BT, jnp.ones((2, TIME)))
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         assert np.isfinite(grad).all(), path
         assert np.abs(grad).max() > 0, path
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_first_loss_is_that_of_a_uniform_guess(mixer, dtype):
-    config = ModelConfig(vocab_size=256, dim=64, depth=2, mixer=MIXERS[mixer], dtype=dtype)
-    tokens_BT = jax.random.randint(jax.random.key(2), (4, 64), 0, 256)
-    params = init_params(config, jax.random.key(0))
-    out = apply_of(config)(params, tokens_BT, None, None)
-    assert out.logits_BTW.dtype == jnp.float32
-    loss = next_token_losses(out.logits_BTW[:, :-1], tokens_BT[:, 1:]).mean()
-    assert abs(loss - math.log(256)) < 0.03 * math.log(256)
+def test_scan_equals_unrolled_and_remat(mixer, tokens_BT, reset_BT):
+    base = config_of(mixer)
+    other = dataclasses.replace(base, scan_layers=False, remat="block")
+    args = params_of(mixer), tokens_BT, None, reset_BT
+    np.testing.assert_allclose(
+        apply_of(other)(*args).logits_BTW,
+        apply_of(base)(*args).logits_BTW,
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
-def test_bfloat16_keeps_parameters_in_float32_and_nears_float32(mixer, tokens_BT, reset_BT):
+def test_scan_equals_unrolled_and_remat_in_gradient(tokens_BT, reset_BT):
+    """Once: the wrapper around the blocks does not look at the mixer."""
+    base = config_of("attention")
+    args = params_of("attention"), tokens_BT, reset_BT, jnp.ones((2, TIME))
+    _, expected = score_and_grads_of(base)(*args)
+    for changes in ({"scan_layers": False}, {"remat": "block"}):
+        _, grads = score_and_grads_of(dataclasses.replace(base, **changes))(*args)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), grads, expected
+        )
+
+
+def test_first_loss_is_that_of_a_uniform_guess(mixer, tokens_BT, reset_BT):
+    """In bfloat16 too, where parameters stay float32 and scores come out as float32."""
     params = params_of(mixer)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    low = apply_of(config_of(mixer, dtype="bfloat16"))(params, tokens_BT, None, reset_BT)
-    full = apply_of(config_of(mixer))(params, tokens_BT, None, reset_BT)
-    np.testing.assert_allclose(low.logits_BTW, full.logits_BTW, atol=0.05)
+    scores = []
+    for dtype in ("float32", "bfloat16"):
+        out = apply_of(config_of(mixer, dtype=dtype))(params, tokens_BT, None, reset_BT)
+        assert out.logits_BTW.dtype == jnp.float32
+        loss = next_token_losses(out.logits_BTW[:, :-1], tokens_BT[:, 1:]).mean()
+        assert abs(loss - math.log(37)) < 0.03 * math.log(37)
+        scores.append(out.logits_BTW)
+    np.testing.assert_allclose(*scores, atol=0.03)
 
 
 def test_a_second_call_does_not_compile_again(mixer, tokens_BT, reset_BT):
-    model, traces = LanguageModel(config_of(mixer)), []
-
-    @jax.jit
-    def apply(params, tokens, state, reset):
-        traces.append(1)
-        return model.apply({"params": params}, tokens, state, reset)
-
-    first = apply(params_of(mixer), tokens_BT, None, reset_BT)
-    apply(jax.tree.map(lambda p: p + 1, params_of(mixer)), tokens_BT + 0, None, ~reset_BT)
-    assert len(traces) == 1
-    assert first.logits_BTW.shape == (2, TIME, 37)
+    apply, params = apply_of(config_of(mixer)), params_of(mixer)
+    apply(params, tokens_BT, None, reset_BT)
+    before = len(apply.traces)
+    apply(jax.tree.map(lambda p: p + 1, params), tokens_BT + 0, None, ~reset_BT)
+    assert len(apply.traces) == before
