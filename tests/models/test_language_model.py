@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, SelfModifyingConfig
+from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig
 from hope_jax.models import LanguageModel, init_params, next_token_losses
 
 MIXERS = {
     "attention": AttentionConfig(heads=2, block=4),
-    "self_modifying": SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
 }
 TIME = 12
 
@@ -104,7 +103,7 @@ def test_packed_documents_do_not_leak(mixer, tokens_BT, reset_BT):
     """What stood before a reset changes nothing after it."""
     apply, params = apply_of(config_of(mixer)), params_of(mixer)
     last_B = TIME - 1 - np.argmax(reset_BT[:, ::-1], axis=1)  # 5 and 9
-    before_BT = jnp.arange(TIME) < last_B[:, None]
+    before_BT = jnp.arange(TIME)[None] < last_B[:, None]
     other_BT = jnp.where(before_BT, 35 - tokens_BT, tokens_BT)
     logits_BTW = apply(params, tokens_BT, None, reset_BT).logits_BTW
     other_BTW = apply(params, other_BT, None, reset_BT).logits_BTW
