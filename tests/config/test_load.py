@@ -1,0 +1,69 @@
+"""Configurations from experiment files."""
+
+import pytest
+
+from hope_jax.config import ModelConfig, TrainConfig, to_json
+from hope_jax.config.load import load_config
+
+GOOD = """
+from hope_jax.config import ModelConfig, TrainConfig
+
+def get_config(depth="3"):
+    return TrainConfig(model=ModelConfig(depth=int(depth)))
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="experiment.py"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_get_config_is_run_and_overridden(write):
+    config = load_config(write(GOOD), ["model.dim=64", "optim.lr=1e-2"])
+    assert (config.model.depth, config.model.dim, config.optim.lr) == (3, 64, 0.01)
+
+
+def test_a_variant_is_the_argument(write):
+    assert load_config(f"{write(GOOD)}:5").model.depth == 5
+
+
+def test_a_name_is_looked_up_in_experiments(write, tmp_path, monkeypatch):
+    (tmp_path / "experiments").mkdir()
+    write(GOOD, "experiments/mine.py")
+    monkeypatch.chdir(tmp_path)
+    assert load_config("mine:2").model.depth == 2
+
+
+def test_the_json_of_a_run_is_read(write):
+    config = TrainConfig(model=ModelConfig(depth=7))
+    assert load_config(write(to_json(config), "config.json")) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", r"has no function get_config"),
+        ("import math\n\ndef get_config(:\n", r"line 3: SyntaxError"),
+        ("x = 1\ny = x / 0", r"line 2: ZeroDivisionError"),
+        ("def get_config():\n    return missing", r"line 2: NameError.*missing"),
+        ("def get_config():\n    return {}", r"returned dict; return a TrainConfig"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(write, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(write(text))
+
+
+def test_a_missing_file_and_a_variant_too_many(write, tmp_path):
+    with pytest.raises(ValueError, match=r"there is no file .*nothing\.py"):
+        load_config(tmp_path / "nothing.py")
+    path = write(
+        "from hope_jax.config import TrainConfig\ndef get_config(): return TrainConfig()"
+    )
+    with pytest.raises(ValueError, match="leave out 'large'"):
+        load_config(f"{path}:large")
