@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         required=True,
         metavar="FILE",
-        help="an experiment file with get_config(), or the config.json of a run",
+        help="an experiment file with get_config() (FILE:VARIANT picks a variant), or the "
+        "config.json of a run",
     )
     parser.add_argument(
         "--set",
@@ -38,13 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; the exit status tells how it ended."""
-    from hope_jax.config import override, parse_assignments
     from hope_jax.config.load import load_config
 
-    config = override(load_config(args.config), parse_assignments(args.set))
+    config = load_config(args.config, args.set)
     workdir = args.workdir or Path("runs") / config.name
 
-    from hope_jax.training import train
+    from hope_jax.training import train  # after the configuration: its errors come at once
 
     outcome = train(config, workdir)
     if outcome.stopped is not None:

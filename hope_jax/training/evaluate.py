@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
+from hope_jax.data import Dataset
 from hope_jax.models import LanguageModel
 from hope_jax.training.objective import EVENTS, token_losses
 
@@ -38,37 +40,37 @@ class Evaluation:
         """exp(loss), per token."""
         return math.exp(min(self.loss, 700.0))
 
+    def line(self) -> str:
+        """The figures in one line."""
+        return (
+            f"held-out loss {self.loss:.4f}  perplexity {self.perplexity:.3f}  bits/byte "
+            f"{self.bits_per_byte:.4f}  memory updates {self.write_events:,}"
+        )
+
 
 class Evaluator:
     """Evaluates parameters on held-out batches; compiled once for each kind of reading."""
 
-    def __init__(self, model: LanguageModel, bytes_per_token: float):
-        self._bytes_per_token = bytes_per_token
+    def __init__(self, model: LanguageModel):
         self._read = jax.jit(functools.partial(_read, model), static_argnames="writes")
 
     def __call__(
-        self, params: Any, batches: Iterable[dict[str, np.ndarray]], *, writes: bool = True
+        self, params: Any, held_out: Dataset, batches: int, *, writes: bool = True
     ) -> Evaluation:
-        """Loss over `batches`.
-
-        Raises:
-          ValueError: there is no batch.
-        """
+        """Loss over the first `batches` batches of held-out data, or all there are."""
         total, rows, events = 0.0, 0, 0.0
-        for batch in batches:
-            loss_T, count = jax.device_get(
-                self._read(params, jax.device_put(batch), writes=writes)
-            )
-            total = total + loss_T.astype(np.float64)
-            rows += len(batch["tokens"])
-            events += float(count)
-        if not rows:
-            raise ValueError("there is no held-out batch to evaluate on")
+        with contextlib.closing(iter(held_out)) as reader:
+            for batch in itertools.islice(reader, batches):
+                read = self._read(params, jax.device_put(batch), writes=writes)
+                loss_T, count = jax.device_get(read)
+                total = total + loss_T.astype(np.float64)
+                rows += len(batch["tokens"])
+                events += float(count)
         by_position = total / rows
         loss = float(by_position.mean())
         return Evaluation(
             loss=loss,
-            bits_per_byte=loss / math.log(2) / self._bytes_per_token,
+            bits_per_byte=loss / math.log(2) / held_out.bytes_per_token,
             loss_by_position=tuple(by_position.tolist()),
             tokens=rows * len(by_position),
             write_events=round(events),

@@ -46,20 +46,19 @@ class BadSteps:
         self.streak = 0
 
     def see(self, step: int, bad_tensor: int) -> str | None:
-        """Take in the outcome of a step; the name of the tensor that went first, if any.
-
-        Raises:
-          NonFinite: this was the last of `limit` bad steps in a row.
-        """
+        """Take in the outcome of a step; the name of the tensor that went first, if any."""
         if bad_tensor < 0:
             self.streak, self._first = 0, None
             return None
-        name = self._names[bad_tensor]
         self.streak += 1
-        if self._first is None:
-            self._first = (step, name)
+        name = self._names[bad_tensor]
+        self._first = self._first or (step, name)
+        return name
+
+    def check(self) -> None:
+        """Raise `NonFinite` if the last `limit` steps were all bad."""
         if self.streak < self._limit:
-            return name
+            return
         first, name = self._first
         raise NonFinite(
             f"{self.streak} steps in a row were not finite and were skipped; the first was "

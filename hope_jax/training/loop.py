@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import signal
 import time
 from pathlib import Path
@@ -37,6 +36,7 @@ from hope_jax.training.state import (
     to_snapshot,
 )
 from hope_jax.training.step import checked, make_step
+from hope_jax.training.steplog import StepLog
 from hope_jax.training.workdir import CHECKPOINTS, claim
 
 
@@ -84,7 +84,7 @@ def train(config: TrainConfig, workdir: str | Path) -> Outcome:
         model = LanguageModel(config.model)
         shapes = nn.unbox(abstract_params(config.model))
         levels = make(config, shapes)
-        evaluator = Evaluator(model, held_out.bytes_per_token)
+        evaluator = Evaluator(model)
 
         # ------------------------------------- state: resume, else start from nothing
         checkpoints = CheckpointManager(
@@ -109,42 +109,7 @@ def train(config: TrainConfig, workdir: str | Path) -> Outcome:
         peak = peak_flops()
         meter = SpeedMeter(None, peak)
         bad_steps = finite.BadSteps(config.max_bad_steps, _tensor_names(levels, shapes))
-        skipped = int(state.skipped)
-
-        def settle(step: int, metrics: dict[str, jax.Array]) -> None:
-            """Take in the outcome of a step; waits until the device has done it."""
-            nonlocal skipped
-            values = {name: value.item() for name, value in jax.device_get(metrics).items()}
-            skipped = values["skipped"]
-            meter.add(config.data.batch * config.data.length)
-            display.step(step)
-            first = bad_steps.see(step, values.pop("bad_tensor"))
-            if first is not None:
-                display.say(f"step {step} was not finite and is skipped; first: {first}")
-                writers.write(step, values | {"first_bad": first})
-            elif step == 1 or step % config.log_every == 0:
-                values |= meter.report()
-                writers.write(step, values)
-                display.log(step, values)
-
-        def evaluate(step: int) -> None:
-            with meter.paused():
-                some = itertools.islice(iter(held_out), config.eval_batches)
-                found = evaluator(state.params, some)
-            writers.write(
-                step,
-                {
-                    "eval/loss": found.loss,
-                    "eval/perplexity": found.perplexity,
-                    "eval/bits_per_byte": found.bits_per_byte,
-                    "eval/write_events": found.write_events,
-                },
-            )
-            display.say(
-                f"step {step}  held-out loss {found.loss:.4f}  perplexity "
-                f"{found.perplexity:.3f}  bits/byte {found.bits_per_byte:.4f}  "
-                f"memory updates {found.write_events:,}"
-            )
+        log = StepLog(config, display, writers, meter, bad_steps, int(state.skipped))
 
         def save(step: int) -> None:
             with meter.paused():
@@ -152,43 +117,45 @@ def train(config: TrainConfig, workdir: str | Path) -> Outcome:
                 checkpoints.save(to_snapshot(state, step, position, run))
 
         display.begin(start)
-        step, running = start, None
+        step, running, stopping = start, None, None
         try:
             with StopSignals() as signals:
-                while step < config.steps and signals.caught is None:
+                while step < config.steps and stopping is None:
                     batch = jax.device_put(next(batches))
                     with jax.transfer_guard("disallow"):
                         state, metrics = step_fn(state, batch)
                     step += 1
                     if running is not None:
-                        settle(*running)  # of the step before: the device has the next one
+                        log.take(*running)  # the step before: the device has the next one
                     running = (step, metrics)
-                    due = step % config.eval_every == 0 or step % config.checkpoint_every == 0
-                    if due or step == config.steps or signals.caught:
-                        settle(*running)
+                    stopping = signals.caught
+                    last = step == config.steps or stopping is not None
+                    evaluate = step % config.eval_every == 0 and stopping is None
+                    checkpoint = step % config.checkpoint_every == 0 or last
+                    if evaluate or checkpoint:
+                        log.take(*running)
                         running = None
-                    if step % config.eval_every == 0:
-                        evaluate(step)
-                    wanted = step % config.checkpoint_every == 0 or step == config.steps
-                    if signals.caught or (wanted and bad_steps.streak == 0):
+                    if evaluate:
+                        with meter.paused():
+                            found = evaluator(state.params, held_out, config.eval_batches)
+                        log.evaluation(step, found)
+                    if checkpoint and (stopping is not None or bad_steps.streak == 0):
                         save(step)
                 checkpoints.wait()
         except finite.NonFinite as error:
             checkpoints.wait()
             left = checkpoints.newest()
-            raise finite.NonFinite(
-                f"{error}. "
-                + (f"The checkpoint of step {left} is intact" if left else "Nothing was saved")
-            ) from None
-        if signals.caught is not None and step < config.steps:
-            return Outcome(step, signals.caught, None)
+            rest = "Nothing was saved" if left is None else f"Checkpoint {left} is intact"
+            raise finite.NonFinite(f"{error}. {rest}") from None
+        if step < config.steps:
+            return Outcome(step, stopping, None)
 
         # --------------------------------------------------------- what came of it
         display.close()
         facts = RunFacts(
             parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes)),
             steps=step,
-            skipped_steps=skipped,
+            skipped_steps=log.skipped,
             compile_seconds=compile_seconds,
             peak=peak,
             **clock.read(),

@@ -64,9 +64,9 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Record the numbers; text is left out."""
+        """Record the finite numbers; text is left out."""
         for name, value in values.items():
-            if isinstance(value, (int, float)):
+            if isinstance(value, (int, float)) and math.isfinite(value):
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:

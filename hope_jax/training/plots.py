@@ -25,7 +25,8 @@ def loss_curve(records: Sequence[dict[str, Any]], path: Path, levels: dict[str, 
             axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
     for number, (name, loss) in enumerate(levels.items()):
         axes.axhline(loss, linestyle="--", linewidth=1, color=f"C{number + 2}", label=name)
-    axes.legend()
+    if axes.has_data():
+        axes.legend()
     figure.savefig(path, dpi=120)
 
 

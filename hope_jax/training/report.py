@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hope_jax.config import TrainConfig, to_dict
 from hope_jax.data import Dataset
+from hope_jax.data.ngram import ngram_loss
 from hope_jax.inference import generate
 from hope_jax.models import LanguageModel
 from hope_jax.training.evaluate import Evaluation, Evaluator
@@ -21,6 +22,7 @@ from hope_jax.training.speed import Peak
 from hope_jax.training.workdir import SUMMARY
 
 HELD_OUT_TOKENS = 500_000  # the final figures use at most this much held-out text
+COUNTED_TOKENS = 50_000_000  # n-gram models are counted on training text up to this size
 ON, OFF = "memory writes on", "memory writes off"
 
 
@@ -66,7 +68,7 @@ def report(
     say: Callable[[str], Any],
 ) -> dict[str, Any]:
     """Evaluate, draw, sample, tell, and write `summary.json`; returns its content."""
-    results = _evaluate(config, params, held_out, evaluator)
+    results = _evaluate(config, params, data, held_out, evaluator)
     _draw(config, workdir, results)
     for line in _told(results):
         say(line)
@@ -100,16 +102,24 @@ def report(
 
 
 def _evaluate(
-    config: TrainConfig, params: Any, held_out: Dataset, evaluator: Evaluator
+    config: TrainConfig, params: Any, data: Dataset, held_out: Dataset, evaluator: Evaluator
 ) -> Results:
     count = max(HELD_OUT_TOKENS // (config.data.batch * config.data.length), 1)
 
-    def read(*, writes: bool) -> Evaluation:
-        return evaluator(params, itertools.islice(iter(held_out), count), writes=writes)
+    final = evaluator(params, held_out, count)
+    frozen = None
+    if config.position_plot and final.write_events:
+        frozen = evaluator(params, held_out, count, writes=False)
+    return Results(final, frozen, _baselines(data, held_out, final.tokens))
 
-    final = read(writes=True)
-    frozen = read(writes=False) if config.position_plot and final.write_events else None
-    return Results(final, frozen, {})
+
+def _baselines(data: Dataset, held_out: Dataset, tokens: int) -> dict[str, float]:
+    """Loss of smoothed byte n-gram models on the text that the model was evaluated on."""
+    train_tokens = data.manifest.splits["train"].tokens
+    if data.tokenizer.name != "byte" or train_tokens > COUNTED_TOKENS:
+        return {}
+    counted, text = data.tokens(), held_out.tokens()[: tokens + 1]
+    return {f"byte {n}-gram": ngram_loss(counted, text, order=n) for n in (3, 5)}
 
 
 def _draw(config: TrainConfig, workdir: Path, results: Results) -> None:
@@ -123,12 +133,11 @@ def _draw(config: TrainConfig, workdir: Path, results: Results) -> None:
 
 def _told(results: Results) -> list[str]:
     final, frozen = results.final, results.frozen
-    lines = [
-        f"held-out text, {final.tokens:,} tokens: loss {final.loss:.4f}, perplexity "
-        f"{final.perplexity:.3f}, bits/byte {final.bits_per_byte:.4f}; "
-        f"{final.write_events:,} memory updates"
+    lines = [f"{final.line()}  on {final.tokens:,} tokens"]
+    lines += [
+        f"  {name} model on the same text: loss {loss:.4f}, bits/byte {loss / math.log(2):.4f}"
+        for name, loss in results.baselines.items()
     ]
-    lines += [f"  beside it: {name} {loss:.4f}" for name, loss in results.baselines.items()]
     if frozen:
         gain = frozen.loss - final.loss
         lines.append(f"  {OFF}: {frozen.loss:.4f}; the writes are worth {gain:.4f} nats")

@@ -20,8 +20,12 @@ LINE = "The quick brown fox jumps over the lazy dog, and nobody saw it but {}.\n
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """Runs of one configuration share their compiled programs, across processes too."""
+    """Runs of one configuration share their compiled programs, across processes too.
+
+    Gives the environment that another process needs for that.
+    """
     folder = str(tmp_path_factory.mktemp("compiled"))
+    devices = {"JAX_NUM_CPU_DEVICES": str(jax.config.jax_num_cpu_devices)}
     settings = {
         "jax_compilation_cache_dir": folder,
         "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -30,7 +34,7 @@ def compiled_once(tmp_path_factory):
     before = {name: getattr(jax.config, name) for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
-    yield {name.upper(): str(value) for name, value in settings.items()}
+    yield devices | {name.upper(): str(value) for name, value in settings.items()}
     for name, value in before.items():
         jax.config.update(name, value)
 

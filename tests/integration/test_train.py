@@ -1,0 +1,124 @@
+"""A whole run: it learns, tells, draws, and can be loaded."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hope_jax
+from hope_jax.config import ModelConfig, SelfModifyingConfig
+from hope_jax.data import open_dataset
+from hope_jax.training import NonFinite, train
+from hope_jax.training.evaluate import Evaluator
+from hope_jax.training.metrics import read_log
+from hope_jax.training.objective import token_losses
+
+
+@pytest.fixture(scope="module", autouse=True)
+def broadcasting():
+    """The self-modifying mixer leaves broadcasting over the batch to JAX."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def hope(config, tmp_path_factory):
+    """A tiny HOPE with everything that a run can do."""
+    mixer = SelfModifyingConfig(heads=1, chunk=8)
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, mixer=mixer),
+        accumulate=2,
+        sample_tokens=4,
+        position_plot=True,
+    )
+    workdir = tmp_path_factory.mktemp("hope")
+    return train(config, workdir), workdir
+
+
+def test_it_starts_at_chance_and_learns(hope):
+    _, workdir = hope
+    log = [r for r in read_log(workdir / "metrics.jsonl") if "loss" in r]
+    assert abs(log[0]["loss"] - math.log(256)) < 0.1
+    assert log[-1]["loss"] < log[0]["loss"] - 0.2
+    keys = {"grad_norm", "lr", "update_norm/period_1", "update_norm/period_3"}
+    keys |= {"tokens_per_second", "stats/eta", "stats/alpha", "stats/write_events"}
+    assert keys <= set(log[-1])
+    assert 0 < log[0]["stats/eta"] < 1 and 0 < log[0]["stats/alpha"] <= 1
+    assert log[0]["stats/write_events"] > 0
+
+
+def test_the_summary_says_everything(hope):
+    outcome, workdir = hope
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary == json.loads(json.dumps(outcome.summary)) and outcome.stopped is None
+    keys = {"config", "versions", "device", "seeds", "wall_seconds", "cpu_seconds"}
+    keys |= {"parameters", "steps", "tokens", "compile_seconds", "peak", "sample"}
+    assert keys <= set(summary)
+    on, off = summary["held_out"], summary["held_out_without_writes"]
+    assert on["write_events"] > 0 and off["write_events"] == 0
+    assert len(on["loss_by_position"]) == len(off["loss_by_position"]) == 16
+    assert on["loss"] != off["loss"]
+    assert on["bits_per_byte"] == pytest.approx(on["loss"] / math.log(2))
+    assert set(summary["baselines"]) == {"byte 3-gram", "byte 5-gram"}
+    for name in ("loss.png", "loss_by_position.png"):
+        assert (workdir / name).stat().st_size > 5_000
+
+
+def test_load_gives_what_was_trained(hope):
+    outcome, workdir = hope
+    loaded = hope_jax.load(workdir)
+    assert (loaded.step, loaded.config.name) == (12, "tiny")
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("fox")) == b"fox"
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded.params)} == {jnp.dtype("float32")}
+    held_out = open_dataset(loaded.config.data, loaded.tokenizer, split="validation")
+    found = Evaluator(loaded.model)(loaded.params, held_out, 10_000)
+    assert found.loss == pytest.approx(outcome.summary["held_out"]["loss"], rel=1e-6)
+    one = hope_jax.load(workdir / "checkpoints" / "8")
+    assert one.step == 8
+
+
+def test_training_and_evaluation_have_one_loss(hope):
+    """The loss that is logged for a step is what evaluation gives for its batch."""
+    loaded = hope_jax.load(hope[1] / "checkpoints" / "8")
+    batches = iter(open_dataset(loaded.config.data, split="train"))
+    batch = [next(batches) for _ in range(9)][-1]
+    batches.close()
+    loss_BT, _ = jax.jit(lambda p, b: token_losses(loaded.model, p, b))(loaded.params, batch)
+    logged = {r["step"]: r for r in read_log(hope[1] / "metrics.jsonl") if "loss" in r}
+    assert float(loss_BT.mean()) == pytest.approx(logged[9]["loss"], rel=1e-5)
+
+
+def test_load_says_what_is_wrong(hope, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run or checkpoint at"):
+        hope_jax.load(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        hope_jax.load(tmp_path)
+
+
+def test_divergence_stops_with_the_last_good_checkpoint(config, tmp_path, capsys):
+    wild = dataclasses.replace(
+        config,
+        steps=40,
+        max_bad_steps=3,
+        optim=dataclasses.replace(config.optim, lr=1e18, warmup=30, clip=None),
+        checkpoint_every=1,
+    )
+    with pytest.raises(NonFinite, match=r"3 steps in a row .* went first.*Checkpoint \d+ is"):
+        train(wild, tmp_path)
+    assert "was not finite and is skipped; first: " in capsys.readouterr().out
+    bad = [r["step"] for r in read_log(tmp_path / "metrics.jsonl") if "first_bad" in r]
+    kept = [int(p.name) for p in (tmp_path / "checkpoints").iterdir()]
+    assert len(bad) == 3 and max(kept) == bad[0] - 1
+    params = hope_jax.load(tmp_path).params
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_a_vocabulary_that_is_too_small_is_refused(config, tmp_path):
+    small = dataclasses.replace(config, model=ModelConfig(vocab_size=100))
+    with pytest.raises(ValueError, match="256 token ids .* model.vocab_size is 100"):
+        train(small, tmp_path)

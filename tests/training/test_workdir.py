@@ -1,0 +1,36 @@
+"""The folder of a run knows its configuration."""
+
+import pytest
+
+from hope_jax.config import TrainConfig, override, to_dict
+from hope_jax.training.workdir import CONFIG, HARMLESS, claim, differences
+
+
+def test_only_what_matters_counts_as_a_difference():
+    old = to_dict(TrainConfig())
+    harmless = {"steps": 7, "log_every": 3, "name": "x", "data.workers": 2}
+    assert differences(old, to_dict(override(TrainConfig(), harmless))) == []
+    new = to_dict(override(TrainConfig(), {"model.mixer": "attention", "optim.clip": None}))
+    fields = [field for field, _, _ in differences(old, new)]
+    assert "optim.clip" in fields and "model.mixer.type" in fields
+
+
+def test_every_harmless_field_exists():
+    fields = to_dict(TrainConfig())
+    for name in HARMLESS:
+        *parents, last = name.split(".")
+        group = fields
+        for parent in parents:
+            group = group[parent]
+        assert last in group
+
+
+def test_claim_writes_the_configuration_and_refuses_what_it_cannot_read(tmp_path):
+    run = tmp_path / "a" / "b"
+    with claim(run, TrainConfig()):
+        pass
+    with claim(run, TrainConfig()):  # the lock is gone with the first
+        pass
+    (run / CONFIG).write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"), claim(run, TrainConfig()):
+        pass
