@@ -1,5 +1,6 @@
 """The language model, its parameters and its loss."""
 
+from hope_jax.models.flops import Flops, flops_per_token
 from hope_jax.models.init import (
     ParamCounts,
     ParamShape,
@@ -11,8 +12,10 @@ from hope_jax.models.init import (
 )
 from hope_jax.models.language_model import LanguageModel, Output
 from hope_jax.models.losses import next_token_loss, next_token_losses
+from hope_jax.models.match import match_params
 
 __all__ = [
+    "Flops",
     "LanguageModel",
     "Output",
     "ParamCounts",
@@ -20,7 +23,9 @@ __all__ = [
     "abstract_params",
     "abstract_state",
     "count_params",
+    "flops_per_token",
     "init_params",
+    "match_params",
     "next_token_loss",
     "next_token_losses",
     "param_shapes",

@@ -22,7 +22,7 @@ def rope(x_BTHK: jax.Array, position_BT: jax.Array, theta: float = 10_000.0) -> 
     """
     half = x_BTHK.shape[-1] // 2
     rate_K = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle_BTK = jnp.einsum("bt,k->btk", position_BT.astype(jnp.float32), rate_K)
+    angle_BTK = position_BT[..., None].astype(jnp.float32) * rate_K[None, None]
     cos_BTHK = jnp.cos(angle_BTK)[:, :, None, :]
     sin_BTHK = jnp.sin(angle_BTK)[:, :, None, :]
     a_BTHK, b_BTHK = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)

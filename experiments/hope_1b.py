@@ -1,0 +1,66 @@
+"""HOPE at 1.3 B parameters: 100 B tokens, context 4,096, batches of 0.5 M tokens.
+
+Depth, width and learning rate are those of the TTT code for 1.3 B (24 layers, width
+2,048, 32 heads), batch and context those of Titans, which HOPE's paper points to, and
+100 B tokens its own; warm-up over a tenth of the steps and decay to 1e-5 as in the TTT
+code. The CMS width is chosen here to meet the parameter count.
+
+Prepare text once, with a vocabulary of 32,000, and train:
+
+    hope prepare data/web --input FOLDER --tokenizer sentencepiece --vocab-size 32000
+    hope train --config experiments/hope_1b.py --set data.path=data/web
+
+`experiments/hope_1b.py:transformer` and `...:hope_attention` are the same run with softmax
+attention, at the same number of parameters within one percent.
+
+Cost: 8.5e20 floating-point operations for HOPE by count (`hope describe`), about 3,000
+chip-hours at 197 TFLOP/s and 40 % utilisation. Not run yet; to compare with, the paper
+reports perplexity 14.39 on WikiText and 10.08 on LAMBADA.
+"""
+
+from hope_jax.config import (
+    AttentionConfig,
+    CMSConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    SelfModifyingConfig,
+    TrainConfig,
+)
+
+HOPE = SelfModifyingConfig(heads=32)
+ATTENTION = AttentionConfig(heads=32)
+# Training steps per update: 1 M, 4 M and 16 M tokens, the range of the paper's Figure 5.
+LEVELS = (2, 8, 32)
+
+# mixer, periods, hidden width of all CMS levels together
+VARIANTS = {
+    "hope": (HOPE, LEVELS, 6144),
+    "hope_attention": (ATTENTION, LEVELS, 5568),
+    "transformer": (ATTENTION, (1,), 5568),
+}
+
+
+def get_config(variant: str = "hope") -> TrainConfig:
+    """The run; `variant` is "hope", "hope_attention" or "transformer"."""
+    if variant not in VARIANTS:
+        raise ValueError(f"variant {variant!r}; choose one of {sorted(VARIANTS)}")
+    mixer, periods, hidden = VARIANTS[variant]
+    return TrainConfig(
+        name=f"{variant}_1b",
+        model=ModelConfig(
+            vocab_size=32_000,
+            dim=2048,
+            depth=24,
+            mixer=mixer,
+            cms=CMSConfig(periods=periods, hidden=hidden),
+            dtype="bfloat16",
+            remat="block",
+        ),
+        data=DataConfig(batch=128, length=4096),
+        optim=OptimConfig(lr=1e-3, end_lr=1e-5 / 1e-3, warmup=19_000, weight_decay=0.1),
+        steps=190_700,
+        eval_every=1_000,
+        eval_batches=64,
+        checkpoint_every=500,
+    )

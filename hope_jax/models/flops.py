@@ -1,0 +1,149 @@
+"""Floating-point operations of a model, by component, from its configuration alone.
+
+Matrix products are counted, two operations per multiply-add; element-wise work, norms
+and short convolutions are not. That is the convention of model FLOP utilisation, so
+recomputation in the backward pass does not count either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hope_jax.config import AttentionConfig, ModelConfig, SelfModifyingConfig
+from hope_jax.layers.continuum import split_hidden
+from hope_jax.ops.memory import MemorySpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Flops:
+    """Operations per token of one forward pass over a sequence, averaged over it."""
+
+    mixer: float
+    cms: float
+    head: float
+
+    @property
+    def forward(self) -> float:
+        """All components."""
+        return self.mixer + self.cms + self.head
+
+    @property
+    def training(self) -> float:
+        """Forward and backward; the backward pass costs twice the forward."""
+        return 3 * self.forward
+
+
+def flops_per_token(config: ModelConfig, length: int) -> Flops:
+    """Operations per token for sequences of `length` tokens.
+
+    Attention depends on the length; the self-modifying memories on the chunk instead.
+
+    >>> small = ModelConfig(dim=64, depth=2, mixer=AttentionConfig())
+    >>> flops_per_token(small, 128).head
+    32768.0
+    """
+    dim = config.dim
+    products = 3 if config.cms.activation == "swiglu" else 2
+    hidden = sum(split_hidden(config.cms_hidden, len(config.cms.periods)))
+    mixer = _MIXERS[type(config.mixer)](config, length)
+    return Flops(
+        mixer=float(config.depth * mixer),
+        cms=float(config.depth * 2 * products * dim * hidden),
+        head=float(2 * dim * config.vocab_size),
+    )
+
+
+def _attention(config: ModelConfig, length: int) -> float:
+    projections = 4 * 2 * config.dim**2
+    seen = (length + 1) / 2  # keys that a causal query sees, on average
+    return projections + 2 * 2 * config.dim * seen
+
+
+def _self_modifying(config: ModelConfig, length: int) -> float:
+    del length
+    # only here: the configuration of other mixers can be counted without this module
+    from hope_jax.layers.self_modifying import recurrence_spec
+
+    mixer, dim = config.mixer, config.dim
+    size = dim // mixer.heads
+    spec = recurrence_spec(mixer, size)
+    adaptive = {name for group in spec.groups for name in group.spec.widths}
+    static = sum(name not in adaptive for name in ("k", "v", "q")) + mixer.gate + 1
+    rates = {"eta"} | ({"alpha"} if mixer.retention == "learned" else set())
+    rates |= {"mu"} if mixer.momentum == "titans" else set()
+    flops = 2 * dim * (static * dim + len(rates - adaptive) * mixer.heads)
+    for group in spec.groups:
+        per_head = _generate(group.spec) + _gradients(group.spec)
+        per_head += _write(mixer, group.spec, group.chunk)
+        if "memory" in group.spec.values:
+            per_head += _read(mixer, group.spec, group.chunk)
+        flops += mixer.heads * per_head
+    return flops
+
+
+def _generate(spec: MemorySpec) -> float:
+    """Keys, values, queries and rates at the chunk's state; the main memory is read later."""
+    return sum(_evaluation(spec, name) for name in spec.widths if name != "memory")
+
+
+def _evaluation(spec: MemorySpec, name: str) -> float:
+    width = spec.widths[name]
+    second = (
+        0 if spec.kind == "linear" else 2 * width * (spec.size if name in spec.values else 1)
+    )
+    return 2 * spec.size * width + second
+
+
+def _gradients(spec: MemorySpec) -> float:
+    """Every memory at the key and at the value, and back through its second layer."""
+    columns = sum(spec.widths.values())
+    values = len(spec.values)
+    if spec.kind == "linear":
+        return 2 * 2 * spec.size * columns
+    second = 2 * (values * spec.hidden * spec.size + len(spec.rates) * spec.rate_hidden)
+    at_value = second
+    first = 2 * 2 * spec.size * columns
+    if spec.targets == "shared":  # value memories are not evaluated at the value
+        at_value = 2 * len(spec.rates) * spec.rate_hidden
+        first -= 2 * spec.size * values * spec.hidden
+    return first + second + at_value + second
+
+
+def _write(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
+    """One triangular system per layer input, and the rank-C update of each matrix."""
+    momentum = mixer.momentum == "titans"
+
+    def system(inputs: int, outputs: int, rule: str) -> float:
+        update = 2 * inputs * outputs * (2 if momentum else 1)
+        if rule == "gd":
+            return update
+        # Gram matrix, block inversion (about 2/3 C^3 for all C tokens), its product
+        solve = 2 * chunk * inputs + 2 / 3 * chunk**2 + 2 * chunk * outputs
+        if momentum:
+            solve += 2 * chunk * outputs + 2 * inputs * outputs
+        return update + solve
+
+    flops = system(spec.size, sum(spec.widths.values()), mixer.rule)
+    if spec.kind == "mlp":
+        outer = mixer.rule if mixer.scope == "per_layer" else "gd"
+        flops += len(spec.values) * system(spec.hidden, spec.size, outer)
+        flops += len(spec.rates) * system(spec.rate_hidden, 1, outer)
+    return flops
+
+
+def _read(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
+    """The main memory at the query, with the writes of the chunk before each token."""
+    flops = _evaluation(spec, "memory")
+    if mixer.read == "chunk_start":
+        return flops
+    momentum = mixer.momentum == "titans"
+    width = spec.widths["memory"]
+    layers = [(spec.size, width)] + ([(width, spec.size)] if spec.kind == "mlp" else [])
+    for inputs, outputs in layers:
+        flops += 2 * chunk * (inputs + outputs)
+        if momentum:
+            flops += 2 * chunk * outputs + 2 * inputs * outputs
+    return flops
+
+
+_MIXERS = {AttentionConfig: _attention, SelfModifyingConfig: _self_modifying}

@@ -1,0 +1,72 @@
+"""Counted operations equal the matrix products of the program that is traced."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, SelfModifyingConfig
+from hope_jax.models import LanguageModel, abstract_params, flops_per_token
+
+
+def matrix_flops(jaxpr) -> float:
+    """Two per multiply-add of every matrix product, with loops multiplied out."""
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            depth = math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
+            total += 2 * depth * math.prod(eqn.outvars[0].aval.shape)
+        inner = [
+            getattr(value, "jaxpr", value)
+            for parameter in eqn.params.values()
+            for value in (parameter if isinstance(parameter, tuple) else (parameter,))
+            if hasattr(getattr(value, "jaxpr", value), "eqns")
+        ]
+        loops = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
+        total += loops * sum(map(matrix_flops, inner))
+    return total
+
+
+def traced(config, length):
+    params = nn.unbox(abstract_params(config))
+    tokens_BT = jax.ShapeDtypeStruct((1, length), jnp.int32)
+
+    def forward(params, tokens_BT):
+        return LanguageModel(config).apply({"params": params}, tokens_BT).logits_BTW
+
+    jaxpr = jax.make_jaxpr(forward)(params, tokens_BT)
+    return matrix_flops(jaxpr.jaxpr) / length
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rule": "gd", "read": "chunk_start", "gate": False},
+        {"momentum": "titans", "memory_chunk": 32, "adaptive": ("k", "q", "alpha")},
+        {"memory": "linear", "scope": "input_only", "targets": "shared"},
+        {"adaptive": (), "scope": "input_only", "retention": "none"},
+    ],
+)
+def test_self_modifying(changes):
+    mixer = SelfModifyingConfig(heads=2, chunk=16, **changes)
+    cms = CMSConfig(periods=(1, 4), hidden=48)
+    config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=cms)
+    assert flops_per_token(config, 64).forward == pytest.approx(traced(config, 64), rel=0.03)
+
+
+def test_attention_at_one_token():
+    """There is one key then; longer sequences add the average number of keys seen."""
+    cms = CMSConfig(hidden=48, activation="gelu")
+    config = ModelConfig(vocab_size=64, dim=32, depth=3, mixer=AttentionConfig(), cms=cms)
+    assert flops_per_token(config, 1).forward == traced(config, 1)
+    more = flops_per_token(config, 9).mixer - flops_per_token(config, 1).mixer
+    assert more == 3 * 4 * 32 * 4  # depth, two products of width 32, four more keys
+
+
+def test_training_costs_three_forward_passes():
+    flops = flops_per_token(ModelConfig(mixer=AttentionConfig()), 8)
+    assert flops.training == 3 * (flops.mixer + flops.cms + flops.head)
