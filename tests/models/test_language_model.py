@@ -84,7 +84,7 @@ def test_pieces_equal_one_read(mixer, tokens_BT, reset_BT):
     apply, params = apply_of(config_of(mixer)), params_of(mixer)
     whole = apply(params, tokens_BT, None, reset_BT)
     pieces, state, start = [], None, 0
-    for length in (0, 5, 1, 6):
+    for length in (0, 5, 1, 1, 5):  # few lengths: each is compiled
         stop = start + length
         out = apply(params, tokens_BT[:, start:stop], state, reset_BT[:, start:stop])
         assert out.logits_BTW.shape == (2, length, 37)
