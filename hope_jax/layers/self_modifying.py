@@ -259,7 +259,7 @@ class SelfModifyingTitans(nn.Module):
             rate_BHT = einsum(
                 "btd,dh->bht", views["rate"], projections[f"w_{name}"], result=jnp.float32
             )
-            return rate_BHT + bias_H[:, None]
+            return rate_BHT + bias_H[None, :, None]
 
         given = {n: project(n) for n in ("k", "v", "q") if n not in adaptive}
         source = {

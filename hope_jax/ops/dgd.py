@@ -152,11 +152,10 @@ def chunk_gates(gates: Gates, reset_C: jax.Array | None = None) -> ChunkGates:
     """
     gates = gates.masked()
     between_CC, since_C = decay_products(gates.alpha)
-    size = since_C.shape[-1]
     if reset_C is None:
         first_C = jnp.zeros(since_C.shape, bool).at[..., 0].set(True)
-        same_CC = jnp.ones((size, size), bool)
-        old_C = jnp.ones((size,), bool)
+        same_CC = jnp.ones_like(between_CC, bool)
+        old_C = jnp.ones_like(since_C, bool)
         start_C = _shift(since_C, 1.0)
         start_end = since_C[..., -1]
         fresh_C = None
@@ -165,7 +164,7 @@ def chunk_gates(gates: Gates, reset_C: jax.Array | None = None) -> ChunkGates:
         same_CC = segment_C[..., :, None] == segment_C[..., None, :]
         old_C = segment_C == 0
         fresh_C = ~old_C
-        first_C = reset_C | (jnp.arange(size) == 0)
+        first_C = reset_C.at[..., 0].set(True)
         # Decay since the start of the own document: the entry at its first token,
         # times that token's own gate.
         from_first_CC = between_CC * (first_C * gates.alpha)[..., None, :] * same_CC

@@ -407,7 +407,7 @@ def _run_group(
             )
         if inputs.reset is not None:  # after a reset the open chunk sees the initial ones
             open_now = jnp.arange(count * chunk) // chunk == last
-            forgot = jnp.any(laid_out.reset & open_now, axis=-1)
+            forgot = jnp.any(laid_out.reset & open_now[None, None], axis=-1)
             frozen = jax.tree.map(
                 lambda f, w: jnp.where(forgot.reshape(-1, *(1,) * (f.ndim - 1)), w, f),
                 frozen,
