@@ -288,7 +288,7 @@ class SelfModifyingTitans(nn.Module):
             for now, before in zip(
                 jax.tree.leaves(group.running), jax.tree.leaves(first), strict=True
             ):
-                change += jnp.sum(jnp.square(now - before)) / now.shape[0]
+                change += jnp.sum(jnp.square(now - before[None])) / now.shape[0]
                 norm += jnp.sum(jnp.square(before))
         self.sow("stats", "eta", jnp.mean(reading.eta))
         self.sow("stats", "alpha", jnp.mean(reading.alpha))
