@@ -17,6 +17,7 @@ from hope_jax.checkpoint import CheckpointManager
 from hope_jax.config import TrainConfig
 from hope_jax.data import BatchIterator, Dataset, open_dataset
 from hope_jax.models import LanguageModel, abstract_params
+from hope_jax.models.flops import flops_per_token
 from hope_jax.nested import Levels
 from hope_jax.optim import make
 from hope_jax.training import finite
@@ -107,7 +108,8 @@ def train(config: TrainConfig, workdir: str | Path) -> Outcome:
         writers = open_writers(workdir, start)
         stack.callback(writers.close)
         peak = peak_flops()
-        meter = SpeedMeter(None, peak)
+        flops = flops_per_token(config.model, config.data.length).training
+        meter = SpeedMeter(flops, peak)
         bad_steps = finite.BadSteps(config.max_bad_steps, _tensor_names(levels, shapes))
         log = StepLog(config, display, writers, meter, bad_steps, int(state.skipped))
 
@@ -157,6 +159,7 @@ def train(config: TrainConfig, workdir: str | Path) -> Outcome:
             steps=step,
             skipped_steps=log.skipped,
             compile_seconds=compile_seconds,
+            training_flops_per_token=flops,
             peak=peak,
             **clock.read(),
         )

@@ -34,6 +34,7 @@ class RunFacts:
     steps: int
     skipped_steps: int
     compile_seconds: float
+    training_flops_per_token: float
     wall_seconds: float
     cpu_seconds: float
     peak: Peak | None

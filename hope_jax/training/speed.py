@@ -63,7 +63,7 @@ def _measure(device: jax.Device, size: int = 1024, trials: int = 4) -> float:
 class SpeedMeter:
     """Tokens per second between reports, without the time spent in `paused`."""
 
-    def __init__(self, flops_per_token: float | None, peak: Peak | None):
+    def __init__(self, flops_per_token: float, peak: Peak | None):
         self._flops_per_token = flops_per_token
         self._peak = peak
         self._tokens = 0
@@ -87,6 +87,6 @@ class SpeedMeter:
         rate = self._tokens / max(now - self._since - self._paused, 1e-9)
         self._tokens, self._since, self._paused = 0, now, 0.0
         values = {"tokens_per_second": rate}
-        if self._peak and self._flops_per_token:
+        if self._peak is not None:
             values["mfu"] = rate * self._flops_per_token / self._peak.flops
         return values

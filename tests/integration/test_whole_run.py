@@ -18,17 +18,10 @@ from hope_jax.training.metrics import read_log
 from hope_jax.training.objective import token_losses
 
 
-@pytest.fixture(scope="module", autouse=True)
-def broadcasting():
-    """The self-modifying mixer leaves broadcasting over the batch to JAX."""
-    with jax.numpy_rank_promotion("allow"):
-        yield
-
-
 @pytest.fixture(scope="module")
 def hope(config, tmp_path_factory):
     """A tiny HOPE with everything that a run can do."""
-    mixer = SelfModifyingConfig(heads=1, chunk=8)
+    mixer = SelfModifyingConfig(heads=1, chunk=8, memory="linear")
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, mixer=mixer),
@@ -46,7 +39,7 @@ def test_it_starts_at_chance_and_learns(hope):
     assert abs(log[0]["loss"] - math.log(256)) < 0.1
     assert log[-1]["loss"] < log[0]["loss"] - 0.2
     keys = {"grad_norm", "lr", "update_norm/period_1", "update_norm/period_3"}
-    keys |= {"tokens_per_second", "stats/eta", "stats/alpha", "stats/write_events"}
+    keys |= {"tokens_per_second", "mfu", "stats/eta", "stats/alpha", "stats/write_events"}
     assert keys <= set(log[-1])
     assert 0 < log[0]["stats/eta"] < 1 and 0 < log[0]["stats/alpha"] <= 1
     assert log[0]["stats/write_events"] > 0
