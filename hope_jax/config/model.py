@@ -25,6 +25,10 @@ class CMSConfig:
 
     def __post_init__(self):
         require(bool(self.periods), "cms.periods is empty; name at least one period")
+        require(
+            min(self.periods) >= 1 and len(set(self.periods)) == len(self.periods),
+            f"cms.periods {self.periods}: give each level its own period of at least 1",
+        )
         choose("cms.variant", self.variant, "sequential", "nested", "independent")
         choose("cms.activation", self.activation, "swiglu", "gelu")
         require(

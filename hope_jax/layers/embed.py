@@ -25,7 +25,9 @@ class Embed(nn.Module):
 
     def __call__(self, tokens_BT: jax.Array) -> jax.Array:
         """Vectors of the tokens, `x_BTD` in the compute type; NaN for ids past the table."""
-        x_BTD = jnp.take(self.table_WD, tokens_BT, axis=0)
+        # looked up whole in width: a table split there would be gathered by its rows
+        table_WD = nn.with_logical_constraint(self.table_WD, ("vocab", None))
+        x_BTD = jnp.take(table_WD, tokens_BT, axis=0)
         return x_BTD.astype(compute_dtype(self.config))
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
