@@ -1,0 +1,96 @@
+"""What is measured: the models, their shapes and the lengths."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hope_jax.config import (
+    AttentionConfig,
+    CMSConfig,
+    DataConfig,
+    ModelConfig,
+    SelfModifyingConfig,
+    TrainConfig,
+)
+from hope_jax.config.check import choose, require
+
+REFERENCE = "transformer"  # what ratios are taken to
+MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE)
+PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One benchmark run; every model is measured on the same shapes."""
+
+    models: tuple[str, ...] = ("hope", "hope_attention", REFERENCE)
+    lengths: tuple[int, ...] = (512, 2048, 8192)  # tokens per sequence in training
+    contexts: tuple[int, ...] = (512, 2048, 8192)  # tokens read before decoding
+    rounds: int = 3  # measurements of each; the models take turns
+    dim: int = 256
+    depth: int = 4
+    heads: int = 4
+    chunk: int = 64
+    batch: int = 4
+    vocab_size: int = 256
+    decode_tokens: int = 128
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        for model in self.models:
+            choose("--models", model, *MODELS)
+        for field in ("models", "lengths"):
+            require(bool(getattr(self, field)), f"{field} is empty; name at least one")
+        for field in ("rounds", "batch", "decode_tokens"):
+            value = getattr(self, field)
+            require(value >= 1, f"{field} is {value}; use at least 1")
+        for field in ("lengths", "contexts"):
+            for value in getattr(self, field):
+                require(value >= 1, f"{field} names {value}; use at least 1")
+
+
+QUICK = Settings(
+    lengths=(128, 256),
+    contexts=(128, 256),
+    rounds=2,
+    dim=64,
+    depth=2,
+    heads=2,
+    chunk=32,
+    batch=2,
+    decode_tokens=32,
+)
+
+
+def model_config(name: str, settings: Settings) -> ModelConfig:
+    """Configuration of the model `name`, one of `MODELS`.
+
+    >>> model_config("transformer", Settings()).mixer.type
+    'attention'
+    """
+    choose("model", name, *MODELS)
+    if name.startswith("hope") and name != "hope_attention":
+        momentum = "titans" if name == "hope_momentum" else "none"
+        mixer = SelfModifyingConfig(
+            heads=settings.heads, chunk=settings.chunk, momentum=momentum
+        )
+    else:
+        mixer = AttentionConfig(heads=settings.heads)
+    periods = (1,) if name == REFERENCE else PERIODS
+    return ModelConfig(
+        vocab_size=settings.vocab_size,
+        dim=settings.dim,
+        depth=settings.depth,
+        mixer=mixer,
+        cms=CMSConfig(periods=periods),
+        dtype=settings.dtype,
+    )
+
+
+def train_config(name: str, length: int, settings: Settings) -> TrainConfig:
+    """The training step of the model `name` at one length, with the default AdamW."""
+    return TrainConfig(
+        name=f"bench_{name}",
+        model=model_config(name, settings),
+        data=DataConfig(batch=settings.batch, length=length),
+    )
