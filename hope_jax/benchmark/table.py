@@ -12,10 +12,14 @@ from hope_jax.benchmark.results import Results, decoding_speed
 def print_tables(results: Results, console: Console) -> None:
     """Print training, decoding and the growth of the time per token."""
     s = results.settings
-    title = f"width {s.dim}, depth {s.depth}, heads {s.heads}, chunk {s.chunk}, {s.dtype}"
-    console.print(_training(results, f"Training, batch {s.batch}, {title}"))
+    console.print(
+        f"width {s.dim}, depth {s.depth}, heads {s.heads}, chunk {s.chunk}, {s.dtype}, "
+        f"on {results.machine['processor']}"
+    )
+    console.print(_speed(results))
+    console.print(_cost(results))
     if results.decoding:
-        console.print(_decoding(results, "Decoding, batch 1"))
+        console.print(_decoding(results))
     for model, factor in results.flatness().items():
         console.print(
             f"{model}: time per token at T={max(s.lengths)} is {factor:.2f} times that at "
@@ -23,27 +27,57 @@ def print_tables(results: Results, console: Console) -> None:
         )
 
 
-def _training(results: Results, title: str) -> Table:
+def _table(title: str, *columns: str) -> Table:
     table = Table(title=title)
-    for column in ("T", "model", "parameters", "tok/s", "tok/CPU-s", f"of {REFERENCE}"):
+    for column in columns:
         table.add_column(column, justify="left" if column == "model" else "right")
-    for column in ("MFLOP/tok", "GFLOP/CPU-s", "compile s", "compiled MiB", "process MiB"):
-        table.add_column(column, justify="right")
+    return table
+
+
+def _speed(results: Results) -> Table:
+    table = _table(
+        f"Training, batch {results.settings.batch}",
+        "T",
+        "model",
+        "tok/s",
+        "tok/CPU-s",
+        f"of {REFERENCE}",
+        "GFLOP/CPU-s",
+    )
     for case in results.training:
         speed = results.training_speed(case)
-        ratio = ""
+        ratio = "skipped" if case.skipped else ""
         if "ratio" in speed:
             low, high = speed["ratio_range"]
             ratio = f"{speed['ratio']:.2f} ({low:.2f}-{high:.2f})"
         table.add_row(
             str(case.length),
             case.model,
-            f"{case.params / 1e6:.2f} M",
             _number(speed.get("tokens_per_second")),
             _number(speed.get("tokens_per_cpu_second")),
-            ratio or ("skipped" if case.skipped else ""),
-            _number(case.flops_per_token, 1e6, 1),
+            ratio,
             _number(speed.get("flops_per_cpu_second"), 1e9, 1),
+        )
+    return table
+
+
+def _cost(results: Results) -> Table:
+    table = _table(
+        "Cost of a training step",
+        "T",
+        "model",
+        "parameters",
+        "MFLOP/tok",
+        "compile s",
+        "compiled MiB",
+        "process MiB",
+    )
+    for case in results.training:
+        table.add_row(
+            str(case.length),
+            case.model,
+            f"{case.params / 1e6:.2f} M",
+            _number(case.flops_per_token, 1e6, 1),
             f"{case.compile.wall:.1f}",
             _number(case.compiled_bytes, 2**20),
             _number(case.process_bytes or None, 2**20),
@@ -51,10 +85,9 @@ def _training(results: Results, title: str) -> Table:
     return table
 
 
-def _decoding(results: Results, title: str) -> Table:
-    table = Table(title=title)
-    for column in ("context", "model", "tok/s", "tok/CPU-s", "state KiB", "prefill s"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+def _decoding(results: Results) -> Table:
+    columns = ("context", "model", "tok/s", "tok/CPU-s", "state KiB", "prefill s")
+    table = _table("Decoding, batch 1", *columns)
     for case in results.decoding:
         speed = decoding_speed(case)
         table.add_row(
