@@ -50,8 +50,8 @@ class Settings:
 
 
 QUICK = Settings(
-    lengths=(128, 256),
-    contexts=(128, 256),
+    lengths=(128,),
+    contexts=(128,),
     rounds=2,
     dim=64,
     depth=2,

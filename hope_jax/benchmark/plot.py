@@ -51,5 +51,7 @@ def _by_model(points) -> dict[str, list[tuple[int, float]]]:
 def _lines(axes, lines: dict[str, list[tuple[int, float]]]) -> None:
     for model, points in lines.items():
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=model)
+    ticks = sorted({x for points in lines.values() for x, _ in points})
     axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [f"{x:,}" for x in ticks])
     axes.grid(alpha=0.3)

@@ -66,10 +66,10 @@ def _cost(results: Results) -> Table:
         "Cost of a training step",
         "T",
         "model",
-        "parameters",
+        "params",
         "MFLOP/tok",
-        "compile s",
-        "compiled MiB",
+        "compile s (CPU)",
+        "step MiB",
         "process MiB",
     )
     for case in results.training:
@@ -78,7 +78,7 @@ def _cost(results: Results) -> Table:
             case.model,
             f"{case.params / 1e6:.2f} M",
             _number(case.flops_per_token, 1e6, 1),
-            f"{case.compile.wall:.1f}",
+            f"{case.compile.wall:.1f} ({case.compile.cpu:.1f})",
             _number(case.compiled_bytes, 2**20),
             _number(case.process_bytes or None, 2**20),
         )
