@@ -1,0 +1,75 @@
+"""hope generate: from a checkpoint to text in the terminal, and on from what was kept."""
+
+import jax
+import pytest
+
+from hope_jax.checkpoint import CheckpointManager, Snapshot
+from hope_jax.cli.main import main
+from hope_jax.config import AttentionConfig, ModelConfig, TrainConfig
+from hope_jax.data import ByteTokenizer
+from hope_jax.models import init_params
+from hope_jax.training.identity import describe_run
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    model = ModelConfig(dim=8, depth=1, mixer=AttentionConfig(heads=1), init_std=0.5)
+    config = TrainConfig(model=model)
+    params = init_params(model, jax.random.key(0))
+    run = describe_run(config, ByteTokenizer())
+    checkpoints = CheckpointManager(folder / "checkpoints")
+    checkpoints.save(Snapshot(1, params, {}, {}, {}, run))
+    checkpoints.close()
+    return folder
+
+
+def generate(workdir, *options):
+    return main(["generate", "--workdir", str(workdir), "--tokens", "12", *map(str, options)])
+
+
+def test_prompt_and_text_are_printed(workdir, capsys):
+    texts = []
+    for seed in (1, 1, 2):
+        assert generate(workdir, "--prompt", "To be", "--seed", seed, "--top-k", 50) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+    assert all(text.startswith("To be") and text.endswith("\n") for text in texts)
+
+
+def test_going_on_from_what_was_kept(workdir, tmp_path, capsys):
+    """Two calls with a state between them write what one call writes."""
+    greedy = ("--temperature", 0)
+    assert generate(workdir, "--prompt", "To be", *greedy, "--state-out", tmp_path / "s") == 0
+    first = capsys.readouterr()
+    assert "state kept in" in first.err
+    assert generate(workdir, *greedy, "--state-in", tmp_path / "s") == 0
+    second = capsys.readouterr().out
+    assert generate(workdir, "--prompt", "To be", *greedy, "--tokens", 24) == 0
+    assert capsys.readouterr().out == first.out[:-1] + second
+
+
+def test_prompt_from_a_file(workdir, tmp_path, capsys):
+    (tmp_path / "prompt").write_bytes("Wär's\r\n".encode())
+    assert generate(workdir, "--prompt-file", tmp_path / "prompt") == 0
+    assert capsys.readouterr().out.startswith("Wär's\r\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "the prompt is empty"),
+        (("--prompt", "a", "--prompt-file", "b"), "use one of them"),
+        (("--prompt", "a", "--top-p", "2"), "top_p is 2.0"),
+        (("--prompt", "a", "--state-out", "/nowhere/s"), "/nowhere/s does not exist"),
+        (("--prompt", "a", "--state-in", "/nowhere/s"), "/nowhere/s: No such file"),
+    ],
+)
+def test_mistakes_are_one_message(workdir, capsys, options, said):
+    assert generate(workdir, *options) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_no_run_there(tmp_path, capsys):
+    assert generate(tmp_path / "none", "--prompt", "a") == 2
+    assert "there is no run" in capsys.readouterr().err
