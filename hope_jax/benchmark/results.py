@@ -25,7 +25,7 @@ class Training:
     length: int
     batch: int
     params: int
-    flops_per_token: float | None  # analytic, forward and backward
+    flops_per_token: float  # analytic, forward and backward
     compile: Spent
     compiled_bytes: int | None
     process_bytes: int = 0
@@ -81,10 +81,8 @@ class Results:
             "tokens_per_second": statistics.median(per_wall),
             "tokens_per_cpu_second": statistics.median(per_cpu),
         }
-        if case.flops_per_token is not None:
-            for unit in ("second", "cpu_second"):
-                flops = case.flops_per_token * speed[f"tokens_per_{unit}"]
-                speed[f"flops_per_{unit}"] = flops
+        for unit in ("second", "cpu_second"):
+            speed[f"flops_per_{unit}"] = case.flops_per_token * speed[f"tokens_per_{unit}"]
         for other in self.training:
             if (other.model, other.length) == (REFERENCE, case.length) and other.spent:
                 ratios = [b.cpu / a.cpu for a, b in zip(case.spent, other.spent, strict=False)]

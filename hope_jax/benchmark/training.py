@@ -18,7 +18,7 @@ from hope_jax.benchmark.measure import (
     spend,
 )
 from hope_jax.benchmark.results import Training
-from hope_jax.models import LanguageModel, abstract_params
+from hope_jax.models import LanguageModel, abstract_params, flops_per_token
 from hope_jax.optim import make
 from hope_jax.training.objective import token_losses
 from hope_jax.training.state import init_state
@@ -46,7 +46,7 @@ class TrainCase:
             length=length,
             batch=settings.batch,
             params=sum(leaf.size for leaf in jax.tree.leaves(shapes)),
-            flops_per_token=None,
+            flops_per_token=flops_per_token(config.model, length).training,
             compile=compiling,
             compiled_bytes=compiled_bytes(self._step),
         )

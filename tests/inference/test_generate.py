@@ -53,15 +53,14 @@ def test_nothing_to_write(reader, text):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("prompt", "settings", "said"),
     [
-        ({"prompt": ""}, "the prompt is empty"),
-        ({"prompt": "a", "tokens": -1}, "tokens is -1"),
-        ({"prompt": "a", "temperature": -1.0}, "temperature is -1.0"),
+        ("", {}, "the prompt is empty"),
+        ("a", {"tokens": -1}, "tokens is -1"),
+        ("a", {"temperature": -1.0}, "temperature is -1.0"),
     ],
 )
-def test_settings_that_make_no_sense(reader, settings, said):
-    prompt = settings.pop("prompt")
+def test_settings_that_make_no_sense(reader, prompt, settings, said):
     with pytest.raises(ValueError, match=said):
         generate(*reader.parts, prompt, **settings)
 
