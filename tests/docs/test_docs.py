@@ -50,6 +50,26 @@ def test_links_and_paths_lead_somewhere(page):
     assert not missing
 
 
+def test_equations_are_where_the_table_says():
+    rows = re.findall(r"^\| Eqs?\. .*$", (ROOT / "ARCHITECTURE.md").read_text(), re.M)
+    assert len(rows) > 8
+    for row in rows:
+        first, *last = map(int, re.match(r"\| Eqs?\. ([\d-]+)", row).group(1).split("-"))
+        wanted = set(range(first, (last or [first])[0] + 1))
+        for path in re.findall(r"`(hope_jax/[\w/]+\.py)`", row):
+            assert wanted & _equations((ROOT / path).read_text()), (row, path)
+
+
+def _equations(text: str) -> set[int]:
+    """Numbers of all equations that a text names, such as in "Eqs. 89, 92-93"."""
+    found = set()
+    for group in re.findall(r"Eqs?\. ([\d, -]*\d)", text):
+        for part in group.split(","):
+            first, *last = (int(n) for n in part.split("-"))
+            found |= set(range(first, (last or [first])[0] + 1))
+    return found
+
+
 def _commands():
     for page in PAGES:
         for line in re.findall(r"^\s*(hope (?:.*\\\n)*.*)$", page.read_text(), flags=re.M):
