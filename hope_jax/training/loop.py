@@ -99,10 +99,12 @@ def train(config: TrainConfig, workdir: str | Path) -> Outcome:
         clock = Clock(**before)
 
         # --------------------------------------------------------------- compile
-        began = time.perf_counter()
-        step_fn = _compile(config, model, levels, state)
-        compile_seconds = time.perf_counter() - began
-        display.say(f"compiled the training step in {compile_seconds:.1f} s")
+        compile_seconds = 0.0
+        if start < config.steps:
+            began = time.perf_counter()
+            step_fn = _compile(config, model, levels, state)
+            compile_seconds = time.perf_counter() - began
+            display.say(f"compiled the training step in {compile_seconds:.1f} s")
 
         # ---------------------------------------------------------------- the loop
         writers = open_writers(workdir, start)

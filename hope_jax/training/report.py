@@ -21,7 +21,7 @@ from hope_jax.training.plots import bins, loss_curve, position_curve
 from hope_jax.training.speed import Peak
 from hope_jax.training.workdir import SUMMARY
 
-HELD_OUT_TOKENS = 500_000  # the final figures use at most this much held-out text
+HELD_OUT_TOKENS = 200_000  # the final figures use at most this much held-out text
 COUNTED_TOKENS = 50_000_000  # n-gram models are counted on training text up to this size
 ON, OFF = "memory writes on", "memory writes off"
 

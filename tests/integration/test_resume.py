@@ -68,3 +68,9 @@ def test_broken_newest_checkpoint_is_told_and_the_run_goes_on(
     assert "checkpoints/12 cannot be read: " in said and "going on from step 8" in said
     assert (run / "checkpoints" / "12.corrupt").is_dir()
     assert logged(run) == logged(whole)
+
+
+def test_a_finished_run_is_only_reported_again(config, whole, capsys):
+    assert train(config, whole).summary["steps"] == 12
+    said = capsys.readouterr().out
+    assert "held-out loss" in said and "compiled the training step" not in said
