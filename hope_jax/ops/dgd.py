@@ -312,13 +312,20 @@ def apply_writes(
     added_CZ = gates.end_C[..., None] * writes.u_CZ
     momentum = gates.momentum
     if momentum is None:
-        x_KC = jnp.swapaxes(writes.x_CK, -1, -2)
-        return gates.start_end_1 * base_KZ + x_KC @ added_CZ, None
+        return gates.start_end_1 * base_KZ + _sum_of_outer(writes.x_CK, added_CZ), None
     added_CZ = added_CZ - momentum.end_C[..., None] * writes.eg_CZ
-    x_KC = jnp.swapaxes(writes.x_CK, -1, -2)
-    new_w_KZ = gates.start_end_1 * base_KZ + momentum.start_end_1 * s_KZ + x_KC @ added_CZ
+    new_w_KZ = gates.start_end_1 * base_KZ + momentum.start_end_1 * s_KZ
+    new_w_KZ = new_w_KZ + _sum_of_outer(writes.x_CK, added_CZ)
     carried_CZ = momentum.carry_C[..., None] * writes.eg_CZ
-    return new_w_KZ, momentum.start_carry_1 * s_KZ - x_KC @ carried_CZ
+    carried_KZ = _sum_of_outer(writes.x_CK, carried_CZ)
+    return new_w_KZ, momentum.start_carry_1 * s_KZ - carried_KZ
+
+
+def _sum_of_outer(x_CK: jax.Array, u_CZ: jax.Array) -> jax.Array:
+    """`sum_i x_i u_i^T`; element by element where Z is 1 (see `memory.thin_matmul`)."""
+    if u_CZ.shape[-1] == 1:
+        return jnp.sum(x_CK * u_CZ, axis=-2)[..., None]
+    return jnp.swapaxes(x_CK, -1, -2) @ u_CZ
 
 
 def _shift(value_C: jax.Array, first: float) -> jax.Array:

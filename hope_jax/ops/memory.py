@@ -24,6 +24,9 @@ import jax
 import jax.numpy as jnp
 
 _NORM_EPS = 1e-6
+# Hidden layers have squared lengths of about F / 2. When a memory has been forgotten they
+# vanish, and a smaller constant would let their gradient grow a thousandfold.
+_HIDDEN_EPS = 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +100,17 @@ class Memories:
     w_rate: jax.Array | None = None
 
 
+def thin_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
+    """`x @ w`, element by element where `w` has a single row or column.
+
+    A rate memory has one output. As batches of matrix products these vectors cost a CPU
+    more than all value memories together.
+    """
+    if w.shape[-1] == 1:
+        return jnp.sum(x * jnp.swapaxes(w, -1, -2), axis=-1, keepdims=True)
+    return x * w if w.shape[-2] == 1 else x @ w
+
+
 @flax.struct.dataclass
 class Frozen:
     """The state that a chunk's evaluations see.
@@ -113,13 +127,13 @@ class Frozen:
 
     def apply(self, x: jax.Array, layer: Callable[[Memories], jax.Array]) -> jax.Array:
         """`x @ layer(weights)`, with the initial weights where a token is fresh."""
-        read = x @ layer(self.weights)
+        read = thin_matmul(x, layer(self.weights))
         if self.fresh_C is None:
             return read
         fresh = self.fresh_C.reshape(
             *self.fresh_C.shape[:-1], *(1,) * (read.ndim - self.fresh_C.ndim - 1), -1, 1
         )
-        return jnp.where(fresh, x @ layer(self.initial), read)
+        return jnp.where(fresh, thin_matmul(x, layer(self.initial)), read)
 
 
 @flax.struct.dataclass
@@ -277,7 +291,7 @@ def _hidden(spec: MemorySpec, pre: jax.Array) -> tuple[jax.Array, jax.Array | No
     hidden = spec.act(pre)
     if spec.hidden_norm == "none":
         return hidden, None
-    scale = jax.lax.rsqrt(jnp.sum(jnp.square(hidden), axis=-1, keepdims=True) + _NORM_EPS)
+    scale = jax.lax.rsqrt(jnp.sum(jnp.square(hidden), axis=-1, keepdims=True) + _HIDDEN_EPS)
     return hidden * scale, scale
 
 

@@ -45,6 +45,7 @@ from hope_jax.ops.memory import (
     local_gradients,
     rms_normalise,
     second_layer_input,
+    thin_matmul,
 )
 
 # Reading this few tokens onto a given state goes token by token; a chunk would be padding.
@@ -531,7 +532,12 @@ def _chunk_writes(
             out = start.apply(x, layer)
         layer_gates = stacked.replace(eta_C=eta[..., 0])
         writes = solve_writes(
-            x, g, out, None if momentum is None else x @ layer(momentum), layer_gates, outer
+            x,
+            g,
+            out,
+            None if momentum is None else thin_matmul(x, layer(momentum)),
+            layer_gates,
+            outer,
         )
         new[name], new_momentum[name] = apply_writes(
             layer(state.running),

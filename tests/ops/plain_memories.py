@@ -6,12 +6,13 @@ which state is frozen. Shares no code with the package.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Plain:
     kind: str = "mlp"
     rule: str = "dgd"
@@ -27,13 +28,13 @@ class Plain:
     memory_chunk: int = 1
 
 
-def unit(x):
-    return x / jnp.sqrt(jnp.sum(x * x) + 1e-6)
+def unit(x, eps=1e-6):
+    return x / jnp.sqrt(jnp.sum(x * x) + eps)
 
 
 def hidden(opt, w, z):
     h = jax.nn.gelu(w["in"] @ z)
-    return unit(h) if opt.hidden_norm == "l2" else h
+    return unit(h, 1e-2) if opt.hidden_norm == "l2" else h
 
 
 def apply(opt, w, z, residual):
@@ -50,6 +51,7 @@ def inner_loss(opt, w, k, target, residual):
     return 0.5 * opt.grad_factor * jnp.sum((out - target) ** 2)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 6))
 def write(opt, w, s, frozen, k, target, residual, eta, alpha, mu):
     """One write of one memory: Eq. 88 with per-layer delta gradient descent."""
     gradient = jax.grad(lambda w: inner_loss(opt, w, k, target, residual))(frozen)

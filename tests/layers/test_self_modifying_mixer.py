@@ -1,0 +1,201 @@
+"""The self-modifying mixer: every option, and the defects found in other implementations."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hope_jax.config import CMSConfig, ModelConfig, SelfModifyingConfig
+from hope_jax.layers.self_modifying import SelfModifyingTitans, recurrence_spec
+from hope_jax.models import LanguageModel, init_params
+
+SMALL = SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4)
+
+
+def mixer(**options):
+    config = ModelConfig(dim=16, depth=1, mixer=dataclasses.replace(SMALL, **options))
+    return SelfModifyingTitans(config)
+
+
+@functools.cache
+def started(**options):
+    """A mixer, its parameters and some input."""
+    module = mixer(**options)
+    x_BTD = jax.random.normal(jax.random.key(1), (2, 11, 16))
+    params = nn.unbox(jax.jit(module.init)(jax.random.key(0), x_BTD))["params"]
+    return module, params, x_BTD
+
+
+OPTIONS = [
+    {},
+    {"adaptive": ()},
+    {"adaptive": ("k", "v", "q", "eta", "alpha"), "momentum": "titans"},
+    {"adaptive": ("v", "eta"), "retention": "none", "rule": "gd", "gate": False},
+    {"adaptive": ("k",), "conv": 0, "input_norm": "rms", "value_norm": "rms"},
+    {"memory": "linear", "conv_placement": "shared", "objective": "dot"},
+    {"memory_chunk": 2, "activation": "silu", "hidden_norm": "none", "hidden": 12},
+    {"chunk": 2, "memory_chunk": 4, "read": "chunk_start", "scope": "input_only"},
+]
+
+
+# Compiling all of them takes minutes; CI does.
+EVERY_OPTION = [
+    pytest.param(o, id=str(i), marks=() if i in (0, 2) else pytest.mark.slow)
+    for i, o in enumerate(OPTIONS)
+]
+
+
+@pytest.mark.parametrize("options", EVERY_OPTION)
+def test_every_option_trains_all_its_parameters(options):
+    """No generator memory is left without an outer gradient."""
+    module, params, x_BTD = started(**options)
+
+    def loss(params):
+        y_BTD, _ = module.apply({"params": params}, x_BTD)
+        return jnp.mean(jnp.sin(3 * y_BTD) * jnp.cos(jnp.arange(16.0))[None, None])
+
+    gradient = jax.jit(jax.grad(loss))(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert jnp.isfinite(leaf).all(), path
+        assert jnp.abs(leaf).max() > 0, f"no gradient reaches {jax.tree_util.keystr(path)}"
+
+
+def test_every_memory_gets_an_outer_gradient():
+    """Inside the stacked matrices too: k, v, eta, alpha and memory, one by one."""
+    module, params, x_BTD = started()
+    loss = lambda p: jnp.sum(jnp.sin(module.apply({"params": p}, x_BTD)[0]))
+    gradient = jax.jit(jax.grad(loss))(params)
+    spec = recurrence_spec(SMALL, 8).groups[0].spec
+    for name in spec.widths:
+        assert jnp.abs(gradient["memory_in"][..., spec.columns(name)]).min(axis=-2).max() > 0
+    for stack in ("memory_value", "memory_rate"):
+        assert (jnp.abs(gradient[stack]).max(axis=(0, 2, 3)) > 0).all()
+
+
+def test_memories_mix_tokens_beyond_the_convolution():
+    module, params, x_BTD = started()
+
+    def last(x_BTD, writes):
+        return jnp.sum(module.apply({"params": params}, x_BTD, writes=writes)[0][:, -1] ** 2)
+
+    reach = jnp.abs(jax.grad(last)(x_BTD, True)).max(axis=(0, 2))
+    assert (reach > 0).all()
+    off = jnp.abs(jax.grad(last)(x_BTD, False)).max(axis=(0, 2))
+    assert (off[:-4] == 0).all() and (off[-4:] > 0).all()
+
+
+def test_writes_are_counted_and_happen_in_less_than_a_chunk():
+    module, params, x_BTD = started(chunk=64)
+    for writes in (True, False):
+        (_, state), stats = module.apply(
+            {"params": params}, x_BTD, writes=writes, mutable=["stats"]
+        )
+        stats = {name: float(value[0]) for name, value in stats["stats"].items()}
+        assert stats["write_events"] == (2 * 2 * 11 if writes else 0)
+        assert (stats["memory_change"] > 0.01) == writes
+        assert 0 < stats["eta"] < 1 and 0 < stats["alpha"] < 1
+
+
+def test_outer_gradients_can_be_truncated():
+    full, params, x_BTD = started()
+    cut = mixer(bptt_chunks=1)
+    value = lambda module: module.apply({"params": params}, x_BTD)[0]
+    np.testing.assert_array_equal(value(full), value(cut))
+    reach = jax.grad(lambda x: jnp.sum(cut.apply({"params": params}, x)[0][:, -1] ** 2))(x_BTD)
+    reach = jnp.abs(reach).max(axis=(0, 2))
+    # Token 5 is in the chunk before the last; its writes are a constant for token 10.
+    assert reach[5] == 0 and reach[10] > 0
+
+
+def model_and_params(length_of_chunk=64):
+    config = ModelConfig(
+        vocab_size=64,
+        dim=32,
+        depth=2,
+        mixer=SelfModifyingConfig(heads=1, chunk=length_of_chunk),
+        cms=CMSConfig(hidden=64),
+    )
+    return LanguageModel(config), init_params(config, jax.random.key(0))
+
+
+def text(key, batch, length):
+    """Tokens with something to learn: noisy repeats of a short motif."""
+    motif, noise, where = jax.random.split(key, 3)
+    tokens = jnp.tile(jax.random.randint(motif, (batch, 16), 0, 64), (1, -(-length // 16) + 1))
+    tokens = tokens[:, : length + 1]
+    random = jax.random.randint(noise, tokens.shape, 0, 64)
+    return jnp.where(jax.random.uniform(where, tokens.shape) < 0.1, random, tokens)
+
+
+@pytest.mark.slow
+def test_gradient_norm_does_not_grow_with_length():
+    """512 to 8192 tokens within a factor of 3, at initialisation and after 200 steps."""
+    model, params = model_and_params()
+
+    def loss(params, tokens):
+        logits = model.apply({"params": params}, tokens[:, :-1]).logits_BTW
+        return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
+
+    norm = jax.jit(lambda p, t: optax.global_norm(jax.grad(loss)(p, t)))
+
+    def check(params):
+        norms = [float(norm(params, text(jax.random.key(9), 2, n))) for n in (512, 2048, 8192)]
+        assert np.isfinite(norms).all()
+        assert max(norms) < 3 * min(norms), norms
+
+    check(params)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-3))
+    state = tx.init(params)
+
+    @jax.jit
+    def step(params, state, key):
+        updates, state = tx.update(jax.grad(loss)(params, text(key, 8, 128)), state, params)
+        return optax.apply_updates(params, updates), state
+
+    for i in range(200):
+        params, state = step(params, state, jax.random.fold_in(jax.random.key(1), i))
+    check(params)
+
+
+@pytest.mark.slow
+def test_recall_is_solved():
+    """16 random tokens, a gap, the same tokens again: under 0.05 nats (chance: ln 32)."""
+    config = ModelConfig(
+        vocab_size=33,
+        dim=64,
+        depth=2,
+        mixer=SelfModifyingConfig(heads=2, chunk=16),
+        cms=CMSConfig(hidden=96),
+    )
+    model, params = LanguageModel(config), init_params(config, jax.random.key(0))
+    steps, batch = 2_000, 32
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, 100, steps, 3e-4)
+    tx = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.95, weight_decay=0.01)
+    )
+
+    def loss(params, key):
+        words = jax.random.randint(key, (batch, 16), 0, 32)
+        tokens = jnp.concatenate([words, jnp.full((batch, 8), 32), words], axis=1)
+        logits = model.apply({"params": params}, tokens[:, :-1]).logits_BTW
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
+        return losses[:, -16:].mean()
+
+    @jax.jit
+    def step(params, state, key):
+        value, gradient = jax.value_and_grad(loss)(params, key)
+        updates, state = tx.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    state, values = tx.init(params), []
+    for i in range(steps):
+        params, state, value = step(params, state, jax.random.fold_in(jax.random.key(1), i))
+        values.append(value)
+        if i % 50 == 49 and np.mean(np.asarray(values[-50:])) < 0.05:
+            return
+    assert np.mean(np.asarray(values[-50:])) < 0.05
