@@ -112,6 +112,44 @@ def thin_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 @flax.struct.dataclass
+class View:
+    """Memories, and the same weights taken apart by name.
+
+    Taking them apart once keeps the backward pass from padding and adding whole stacks
+    for every memory that is evaluated alone.
+
+    Attributes:
+      w_in, w_value, w_rate: as in `Memories`.
+      first: `[..., K, F]` first layer of each memory.
+      second: `[..., F, O]` second layer of each memory; empty if linear.
+    """
+
+    w_in: jax.Array
+    w_value: jax.Array | None
+    w_rate: jax.Array | None
+    first: dict[str, jax.Array]
+    second: dict[str, jax.Array]
+
+
+def view(spec: MemorySpec, memories: Memories) -> View:
+    """Take the stacks of a group apart."""
+    names, widths = list(spec.widths), list(spec.widths.values())
+    first = dict(
+        zip(
+            names,
+            jax.lax.split(memories.w_in, widths, axis=memories.w_in.ndim - 1),
+            strict=True,
+        )
+    )
+    second = {}
+    for stack, members in ((memories.w_value, spec.values), (memories.w_rate, spec.rates)):
+        if stack is not None:
+            layers = jax.lax.split(stack, [1] * len(members), axis=stack.ndim - 3)
+            second |= {n: layer[..., 0, :, :] for n, layer in zip(members, layers, strict=True)}
+    return View(memories.w_in, memories.w_value, memories.w_rate, first, second)
+
+
+@flax.struct.dataclass
 class Frozen:
     """The state that a chunk's evaluations see.
 
@@ -121,11 +159,11 @@ class Frozen:
       fresh_C: bool `[..., C]`, True where a token sees `initial`; None: nowhere.
     """
 
-    weights: Memories
-    initial: Memories | None = None
+    weights: View
+    initial: View | None = None
     fresh_C: jax.Array | None = None
 
-    def apply(self, x: jax.Array, layer: Callable[[Memories], jax.Array]) -> jax.Array:
+    def apply(self, x: jax.Array, layer: Callable[[View], jax.Array]) -> jax.Array:
         """`x @ layer(weights)`, with the initial weights where a token is fresh."""
         read = thin_matmul(x, layer(self.weights))
         if self.fresh_C is None:
@@ -175,25 +213,26 @@ def evaluate(spec: MemorySpec, name: str, frozen: Frozen, z_CK: jax.Array) -> ja
     Returns:
       `[..., C, K]` for a value memory, `[..., C]` for a rate memory.
     """
-    columns = spec.columns(name)
-    pre_CF = frozen.apply(z_CK, lambda w: w.w_in[..., columns])
+    pre_CF = frozen.apply(z_CK, lambda w: w.first[name])
     if spec.kind == "linear":
         return pre_CF if name in spec.values else pre_CF[..., 0]
     hidden_CF, _ = _hidden(spec, pre_CF)
-    if name in spec.values:
-        i = spec.values.index(name)
-        return z_CK + frozen.apply(hidden_CF, lambda w: w.w_value[..., i, :, :])
-    i = spec.rates.index(name)
-    return frozen.apply(hidden_CF, lambda w: w.w_rate[..., i, :, :])[..., 0]
+    out = frozen.apply(hidden_CF, lambda w: w.second[name])
+    return z_CK + out if name in spec.values else out[..., 0]
 
 
 def evaluate_stack(
-    spec: MemorySpec, kind: Literal["value", "rate"], frozen: Frozen, pre_CZ: jax.Array
+    spec: MemorySpec, layer: Callable[[View], jax.Array], frozen: Frozen, pre: jax.Array
 ) -> Evaluation:
-    """All value (or all rate) memories of an "mlp" group from their pre-activations."""
-    pre = _unstack(spec, kind, pre_CZ)
+    """All value (or all rate) memories of an "mlp" group from their pre-activations.
+
+    Args:
+      spec: the group.
+      layer: picks the second layers, `w_value` or `w_rate`.
+      frozen: weights to see.
+      pre: `[..., M, C, F]`.
+    """
     hidden, scale = _hidden(spec, pre)
-    layer = (lambda w: w.w_value) if kind == "value" else (lambda w: w.w_rate)
     return Evaluation(frozen.apply(hidden, layer), hidden, scale, pre)
 
 
@@ -240,20 +279,23 @@ def local_gradients(
             in_CZ=_loss_gradient(spec, at_key_CZ, target_CZ), at_key_CZ=at_key_CZ
         )
 
-    key = evaluate_stack(spec, "value", frozen, at_key_CZ)
+    value_layer, rate_layer = (lambda w: w.w_value), (lambda w: w.w_rate)
+    key_value, key_rate = _unstack(spec, at_key_CZ)
+    target_value, target_rate = _unstack(spec, at_value_CZ)
+    key = evaluate_stack(spec, value_layer, frozen, key_value)
     k_1CK, v_1CK = k_CK[..., None, :, :], v_CK[..., None, :, :]
     if spec.targets == "shared":
         target = jnp.broadcast_to(v_1CK, key.out.shape)
     else:
-        target = v_1CK + evaluate_stack(spec, "value", frozen, at_value_CZ).out
+        target = v_1CK + evaluate_stack(spec, value_layer, frozen, target_value).out
     value = _loss_gradient(spec, k_1CK + key.out, target)
-    parts = [_through_hidden(spec, key, frozen, value, lambda w: w.w_value)]
+    parts = [_through_hidden(spec, key, frozen, value, value_layer)]
     rate = rate_at_key = None
     if spec.rates:
-        rate_at_key = evaluate_stack(spec, "rate", frozen, at_key_CZ)
-        rate_target = evaluate_stack(spec, "rate", frozen, at_value_CZ).out
+        rate_at_key = evaluate_stack(spec, rate_layer, frozen, key_rate)
+        rate_target = evaluate_stack(spec, rate_layer, frozen, target_rate).out
         rate = _loss_gradient(spec, rate_at_key.out, rate_target)
-        parts.append(_through_hidden(spec, rate_at_key, frozen, rate, lambda w: w.w_rate))
+        parts.append(_through_hidden(spec, rate_at_key, frozen, rate, rate_layer))
     return LocalGradients(
         in_CZ=jnp.concatenate(parts, axis=-1),
         at_key_CZ=at_key_CZ,
@@ -306,7 +348,7 @@ def _through_hidden(
     at_key: Evaluation,
     frozen: Frozen,
     gradient: jax.Array,
-    layer: Callable[[Memories], jax.Array],
+    layer: Callable[[View], jax.Array],
 ) -> jax.Array:
     """Carry the gradient at the second layer's output back to the pre-activations."""
     d_hidden = frozen.apply(gradient, lambda w: jnp.swapaxes(layer(w), -1, -2))
@@ -318,15 +360,19 @@ def _through_hidden(
     return _stack(d_pre)
 
 
-def _unstack(spec: MemorySpec, kind: str, pre_CZ: jax.Array) -> jax.Array:
-    """Columns of one kind of memory as `[..., M, C, F]`."""
-    split = len(spec.values) * spec.hidden
-    part = pre_CZ[..., :split] if kind == "value" else pre_CZ[..., split:]
-    count = len(spec.values) if kind == "value" else len(spec.rates)
-    return jnp.swapaxes(part.reshape(*part.shape[:-1], count, -1), -2, -3)
+def _unstack(spec: MemorySpec, pre_CZ: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """Columns of the value and of the rate memories, each as `[..., M, C, F]`."""
+    sizes = [len(spec.values) * spec.hidden, len(spec.rates) * spec.rate_hidden]
+    apart = lambda x, count: jnp.swapaxes(x.reshape(*x.shape[:-1], count, -1), -2, -3)
+    if not spec.rates:
+        return apart(pre_CZ, len(spec.values)), None
+    value, rate = jax.lax.split(pre_CZ, sizes, axis=pre_CZ.ndim - 1)
+    return (apart(value, len(spec.values)) if spec.values else None), apart(
+        rate, len(spec.rates)
+    )
 
 
 def _stack(x: jax.Array) -> jax.Array:
-    """Inverse of `_unstack`: `[..., M, C, F]` to `[..., C, M F]`."""
+    """Inverse of one part of `_unstack`: `[..., M, C, F]` to `[..., C, M F]`."""
     x = jnp.swapaxes(x, -2, -3)
     return x.reshape(*x.shape[:-2], -1)

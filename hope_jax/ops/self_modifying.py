@@ -46,6 +46,7 @@ from hope_jax.ops.memory import (
     rms_normalise,
     second_layer_input,
     thin_matmul,
+    view,
 )
 
 # Reading this few tokens onto a given state goes token by token; a chunk would be padding.
@@ -306,11 +307,11 @@ def _step_group(
         state = jax.tree.map(
             lambda s, f: jnp.where(fresh.reshape(-1, *(1,) * (s.ndim - 1)), f, s), state, first
         )
-    memory, frozen = group.spec, Frozen(state.frozen)
+    memory, frozen = group.spec, Frozen(view(group.spec, state.frozen))
     token = _signals(spec, group, frozen, token)
     y = None
     if "memory" in memory.values:
-        source = frozen if spec.read == "chunk_start" else Frozen(state.running)
+        source = frozen if spec.read == "chunk_start" else Frozen(view(memory, state.running))
         y = evaluate(memory, "memory", source, token.q)
     grads = local_gradients(memory, frozen, token.k, token.v)
     gates = Gates(token.eta, token.alpha, token.mu, token.valid)
@@ -473,13 +474,14 @@ def _chunk_writes(
     memory, momentum = group.spec, state.momentum
     initial = fresh_C = None
     if general is None:
-        frozen = start = Frozen(state.running)
+        frozen = start = Frozen(view(memory, state.running))
     else:
         frozen_weights, initial = general
         if part.reset is not None:
             fresh_C = jnp.cumsum(part.reset, axis=-1) > 0
-        frozen = Frozen(frozen_weights, initial, fresh_C)
-        start = Frozen(state.running, initial, fresh_C)
+        fallback = view(memory, initial)
+        frozen = Frozen(view(memory, frozen_weights), fallback, fresh_C)
+        start = Frozen(view(memory, state.running), fallback, fresh_C)
     part = _signals(spec, group, frozen, part)
     grads = local_gradients(memory, frozen, part.k, part.v)
     reset = part.reset
@@ -570,7 +572,9 @@ def _chunk_writes(
 def _read(memory, start, momentum, q_CK, writes_in, gates, writes_value, gates_value):
     """`M_{t-1}(q_t)` of the main memory for every token of the chunk."""
     columns = memory.columns("memory")
-    first = lambda w: w.w_in[..., columns]
+    if momentum is not None:
+        momentum = view(memory, momentum)
+    first = lambda w: w.first["memory"]
     pre = read_running(
         q_CK,
         start.apply(q_CK, first),
@@ -584,7 +588,7 @@ def _read(memory, start, momentum, q_CK, writes_in, gates, writes_value, gates_v
     if memory.kind == "linear":
         return pre
     index = memory.values.index("memory")
-    second = lambda w: w.w_value[..., index, :, :]
+    second = lambda w: w.second["memory"]
     hidden = memory.hidden_layer(pre)
     one = lambda tree: jax.tree.map(lambda a: a[:, :, min(index, a.shape[2] - 1)], tree)
     out = read_running(

@@ -7,7 +7,7 @@ import pytest
 from memory_cases import make_memories, make_spec
 from plain_memories import Plain, apply, inner_loss, unit
 
-from hope_jax.ops.memory import Frozen, evaluate, local_gradients
+from hope_jax.ops.memory import Frozen, evaluate, local_gradients, view
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_gradients_are_those_of_the_inner_loss(fields):
     one = jax.tree.map(lambda w: w[0], memories)
     z = jax.random.normal(jax.random.key(3), (2, spec.size))
     k, v = unit(z[0]), unit(z[1])
-    frozen = Frozen(jax.tree.map(lambda w: w[None], memories))
+    frozen = Frozen(view(spec, jax.tree.map(lambda w: w[None], memories)))
     grads = local_gradients(spec, frozen, k[None, None, None], v[None, None, None])
     opt = Plain(
         kind=spec.kind,
