@@ -11,6 +11,7 @@ import numpy as np
 from hope_jax.benchmark.cases import Settings, model_config
 from hope_jax.benchmark.measure import spend
 from hope_jax.benchmark.results import Decoding
+from hope_jax.inference.apart import params_apart
 from hope_jax.inference.sampling import sampling
 from hope_jax.inference.stream import STEPS, open_stream, read_pieces, step_tokens
 from hope_jax.models import LanguageModel, init_params
@@ -23,6 +24,7 @@ class DecodeCase:
         config = model_config(name, settings)
         self._model = LanguageModel(config)
         self._params = init_params(config, jax.random.key(0))
+        self._apart = params_apart(self._params)
         self._context = context
         self._vocab = settings.vocab_size
         dispatches = -(-settings.decode_tokens // STEPS)
@@ -60,7 +62,7 @@ class DecodeCase:
         keys_B = jax.random.split(jax.random.key(0), 1)
         return step_tokens(
             self._model,
-            self._params,
+            self._apart,
             stream,
             jnp.asarray(given_BN),
             given,

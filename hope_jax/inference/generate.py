@@ -11,6 +11,7 @@ import numpy as np
 from flax import struct
 
 from hope_jax.config.check import require
+from hope_jax.inference.apart import params_apart
 from hope_jax.inference.reading import encode
 from hope_jax.inference.sampling import sampling
 from hope_jax.inference.stream import STEPS, Stream, open_stream, read_pieces, step_tokens
@@ -93,6 +94,7 @@ def generate(
                 on_text(text)
 
     stream, _, rest_BT = read_pieces(model, params, stream, ids_T[None], writes)
+    apart = params_apart(params)
     keys_B = jax.random.split(jax.random.key(seed), 1)
     left, ended = rest_BT[0], False
     while len(left) or (len(new_ids) < tokens and not ended):
@@ -102,7 +104,7 @@ def generate(
         total = min(STEPS, given + tokens - len(new_ids)) if not len(left) else given
         steps = step_tokens(
             model,
-            params,
+            apart,
             stream,
             jnp.asarray(given_BN),
             given,

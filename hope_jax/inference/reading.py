@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from hope_jax.inference.apart import params_apart
 from hope_jax.inference.stream import STEPS, Stream, open_stream, read_pieces, step_tokens
 from hope_jax.models import LanguageModel
 
@@ -52,6 +53,7 @@ def read(
         raise ValueError(f"the state holds {stream.batch} streams; read one at a time")
     stream, loss_BT, rest_BT = read_pieces(model, params, stream, ids_T[None], writes)
     losses = [loss_BT[0]]
+    apart = params_apart(params) if rest_BT.size else None
     keys_B = jax.random.split(jax.random.key(0), 1)
     for start in range(0, rest_BT.shape[1], STEPS):
         given = min(STEPS, rest_BT.shape[1] - start)
@@ -59,7 +61,7 @@ def read(
         given_BN[:, :given] = rest_BT[:, start : start + given]
         steps = step_tokens(
             model,
-            params,
+            apart,
             stream,
             jnp.asarray(given_BN),
             given,

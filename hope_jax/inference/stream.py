@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from hope_jax.inference.apart import put_together, read_token, take_apart
 from hope_jax.inference.sampling import Sampling, sample
 from hope_jax.layers.attention import AttentionState, reserve
 from hope_jax.models import LanguageModel, next_token_losses
@@ -88,7 +89,7 @@ class Steps:
 @functools.partial(jax.jit, static_argnames=("model", "writes"), donate_argnames=("stream",))
 def step_tokens(
     model: LanguageModel,
-    params: Any,
+    apart: Any,
     stream: Stream,
     given_BN: jax.Array,
     given: jax.Array | int,
@@ -104,6 +105,9 @@ def step_tokens(
     """Take `total` (at most N) tokens one by one: first the given ones, then drawn ones.
 
     Args:
+      model: the model.
+      apart: its parameters, from `params_apart`.
+      stream: consumed.
       given_BN: int32; the first `given` columns are read, the rest is room for the result.
       given: number of given tokens.
       total: number of tokens, given and drawn.
@@ -116,36 +120,39 @@ def step_tokens(
     """
     if done_B is None:
         done_B = jnp.zeros(stream.batch, bool)
-    variables = {"params": params}
 
     def more(carry):
         taken, done_B = carry[0], carry[-1]
         return (taken < total) & ~jnp.all(done_B)
 
     def step(carry):
-        taken, stream, ids_BN, loss_BN, done_B = carry
+        taken, states, expected_BW, ids_BN, loss_BN, done_B = carry
         is_given = taken < given
         number = jnp.maximum(drawn + taken - given, 0)
         draw_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, number)
-        logits_BW = stream.logits_BW
+        logits_BW = expected_BW
         if vocab is not None:
             ids_BW = jax.lax.broadcasted_iota(jnp.int32, logits_BW.shape, 1)
             logits_BW = jnp.where(ids_BW < vocab, logits_BW, -jnp.inf)
         id_B = jnp.where(done_B, end_id, sample(logits_BW, draw_B, how))
         id_B = jnp.where(is_given, ids_BN[:, taken], id_B)
-        loss_B = next_token_losses(stream.logits_BW, id_B)
-        out = model.apply(variables, id_B[:, None], stream.state, writes=writes)
+        loss_B = next_token_losses(expected_BW, id_B)
+        next_BW, states = read_token(model.config, apart, states, id_B, writes)
         return (
             taken + 1,
-            Stream(out.state, out.logits_BTW[:, 0]),
+            states,
+            next_BW,
             ids_BN.at[:, taken].set(id_B),
             loss_BN.at[:, taken].set(loss_B),
             done_B | (~is_given & (id_B == end_id)),
         )
 
-    start = (jnp.int32(0), stream, given_BN, jnp.zeros(given_BN.shape, jnp.float32), done_B)
-    taken, stream, ids_BN, loss_BN, done_B = jax.lax.while_loop(more, step, start)
-    return Steps(stream, ids_BN, loss_BN, done_B, taken)
+    states = take_apart(stream.state, model.config.depth)
+    loss_BN = jnp.zeros(given_BN.shape, jnp.float32)
+    taken, states, next_BW, ids_BN, loss_BN, done_B = jax.lax.while_loop(
+        more, step, (jnp.int32(0), states, stream.logits_BW, given_BN, loss_BN, done_B)
+    )
+    return Steps(Stream(put_together(states), next_BW), ids_BN, loss_BN, done_B, taken)
 
 
 def read_pieces(

@@ -7,6 +7,7 @@ import pytest
 
 from hope_jax.data import ByteTokenizer
 from hope_jax.inference import fresh, read
+from hope_jax.inference.apart import params_apart
 from hope_jax.inference.stream import STEPS, compact, open_stream, step_tokens
 from hope_jax.models import next_token_losses
 
@@ -71,7 +72,8 @@ def test_given_tokens_are_read_and_not_drawn(reader, text):
     stream = open_stream(reader.model, reader.params, STEPS)
     keys_B = jax.random.split(jax.random.key(0), 1)
     given_BN = jnp.asarray(list(text[:STEPS]), jnp.int32)[None]
-    steps = step_tokens(reader.model, reader.params, stream, given_BN, 5, 9, keys_B, vocab=256)
+    apart = params_apart(reader.params)
+    steps = step_tokens(reader.model, apart, stream, given_BN, 5, 9, keys_B, vocab=256)
     ids = np.asarray(steps.ids_BN)[0].tolist()
     assert ids[:5] == list(text[:5]) and int(steps.count) == 9
     assert ids[9:] == list(text[9:STEPS])  # untouched
