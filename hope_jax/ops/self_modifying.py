@@ -245,8 +245,9 @@ def read_token_by_token(
         for group, first, old in zip(spec.groups, rows.groups, state.groups, strict=True):
             token, y, new = _step_group(spec, group, first, old, token)
             boundary = (position + 1) % group.chunk == 0
-            frozen = jax.tree.map(
-                lambda n, f, at=boundary: jnp.where(at, n, f), new.running, new.frozen
+            # a branch copies nothing between boundaries, where a selection copies every token
+            frozen = jax.lax.cond(
+                boundary, lambda new: new.running, lambda new: new.frozen, new
             )
             groups.append(new.replace(frozen=frozen))
         state = RecurrentState(tuple(groups), (position + 1) % spec.period)
