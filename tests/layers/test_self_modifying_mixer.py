@@ -108,8 +108,9 @@ def test_outer_gradients_can_be_truncated():
     np.testing.assert_array_equal(value(full), value(cut))
     reach = jax.grad(lambda x: jnp.sum(cut.apply({"params": params}, x)[0][:, -1] ** 2))(x_BTD)
     reach = jnp.abs(reach).max(axis=(0, 2))
-    # Token 5 is in the chunk before the last; its writes are a constant for token 10.
-    assert reach[5] == 0 and reach[10] > 0
+    # Writes of earlier chunks (tokens 0 to 7) are constants for token 10; the convolution
+    # still carries tokens 5 to 7 into the last chunk.
+    assert (reach[:5] == 0).all() and (reach[8:] > 0).all()
 
 
 def model_and_params(length_of_chunk=64):
