@@ -134,69 +134,15 @@ def text(key, batch, length):
 
 
 @pytest.mark.slow
-def test_gradient_norm_does_not_grow_with_length():
-    """512 to 8192 tokens within a factor of 3, at initialisation and after 200 steps."""
+def test_gradient_norm_does_not_grow_with_length_at_initialisation():
+    """512 to 8192 tokens within a factor of 3."""
     model, params = model_and_params()
 
     def loss(params, tokens):
         logits = model.apply({"params": params}, tokens[:, :-1]).logits_BTW
         return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
 
-    norm = jax.jit(lambda p, t: optax.global_norm(jax.grad(loss)(p, t)))
-
-    def check(params):
-        norms = [float(norm(params, text(jax.random.key(9), 2, n))) for n in (512, 2048, 8192)]
-        assert np.isfinite(norms).all()
-        assert max(norms) < 3 * min(norms), norms
-
-    check(params)
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-3))
-    state = tx.init(params)
-
-    @jax.jit
-    def step(params, state, key):
-        updates, state = tx.update(jax.grad(loss)(params, text(key, 8, 128)), state, params)
-        return optax.apply_updates(params, updates), state
-
-    for i in range(200):
-        params, state = step(params, state, jax.random.fold_in(jax.random.key(1), i))
-    check(params)
-
-
-@pytest.mark.slow
-def test_recall_is_solved():
-    """16 random tokens, a gap, the same tokens again: under 0.05 nats (chance: ln 32)."""
-    config = ModelConfig(
-        vocab_size=33,
-        dim=64,
-        depth=2,
-        mixer=SelfModifyingConfig(heads=2, chunk=16),
-        cms=CMSConfig(hidden=96),
-    )
-    model, params = LanguageModel(config), init_params(config, jax.random.key(0))
-    steps, batch = 2_000, 32
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, 100, steps, 3e-4)
-    tx = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.95, weight_decay=0.01)
-    )
-
-    def loss(params, key):
-        words = jax.random.randint(key, (batch, 16), 0, 32)
-        tokens = jnp.concatenate([words, jnp.full((batch, 8), 32), words], axis=1)
-        logits = model.apply({"params": params}, tokens[:, :-1]).logits_BTW
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
-        return losses[:, -16:].mean()
-
-    @jax.jit
-    def step(params, state, key):
-        value, gradient = jax.value_and_grad(loss)(params, key)
-        updates, state = tx.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, value
-
-    state, values = tx.init(params), []
-    for i in range(steps):
-        params, state, value = step(params, state, jax.random.fold_in(jax.random.key(1), i))
-        values.append(value)
-        if i % 50 == 49 and np.mean(np.asarray(values[-50:])) < 0.05:
-            return
-    assert np.mean(np.asarray(values[-50:])) < 0.05
+    norm = jax.jit(lambda p, t: optax.tree.norm(jax.grad(loss)(p, t)))
+    norms = [float(norm(params, text(jax.random.key(9), 2, n))) for n in (512, 2048, 8192)]
+    assert np.isfinite(norms).all()
+    assert max(norms) < 3 * min(norms), norms
