@@ -243,9 +243,10 @@ class SelfModifyingTitans(nn.Module):
             return normalise(config.input_norm, jnp.moveaxis(x_BTHK, 2, 1))
 
         def project(name: str) -> jax.Array:
-            y_BHTK = einsum(
-                "btd,dhk->bhtk", views[name], projections[f"w_{name}"], result=jnp.float32
+            y_BTHK = einsum(
+                "btd,dhk->bthk", views[name], projections[f"w_{name}"], result=jnp.float32
             )
+            y_BHTK = jnp.moveaxis(y_BTHK, 2, 1)  # heads first in the product copy the weights
             if name == "v":
                 return normalise(config.value_norm, y_BHTK)
             return l2_normalise(y_BHTK)
