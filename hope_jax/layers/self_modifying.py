@@ -18,6 +18,7 @@ from hope_jax.layers.linear import constant, einsum, output_std, weight
 from hope_jax.layers.norm import rms_norm
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.memory import Memories, MemorySpec, l2_normalise
+from hope_jax.ops.one_token import read_few_tokens
 from hope_jax.ops.self_modifying import (
     Group,
     Inputs,
@@ -28,6 +29,8 @@ from hope_jax.ops.self_modifying import (
     normalise,
     read_and_write,
 )
+
+_FEW_TOKENS = 4  # so few tokens go on from a state one by one; a chunk would be padding
 
 
 @flax.struct.dataclass
@@ -146,7 +149,8 @@ class SelfModifyingTitans(nn.Module):
         views, tail_BKD = self._views(x_BTD, state, reset_BT, kernels)
         inputs = self._inputs(spec, x_BTD, views, projections, reset_BT, writes)
         recurrent = None if state is None else state.recurrent
-        reading = read_and_write(spec, initial, inputs, recurrent)
+        few = recurrent is not None and time <= _FEW_TOKENS
+        reading = (read_few_tokens if few else read_and_write)(spec, initial, inputs, recurrent)
         self._sow(spec, reading, initial, writes)
 
         y_BTHK = jnp.moveaxis(reading.y, 1, 2)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import flax.struct
@@ -49,8 +50,6 @@ from hope_jax.ops.memory import (
     view,
 )
 
-# Reading this few tokens onto a given state goes token by token; a chunk would be padding.
-_TOKEN_BY_TOKEN = 4
 # Above this many chunks `remat="auto"` keeps only every sqrt(N)-th state.
 _SQRT_REMAT_CHUNKS = 256
 
@@ -210,8 +209,6 @@ def read_and_write(
       state: where to go on from; None starts documents in every row.
     """
     length = inputs.valid.shape[-1]
-    if state is not None and length <= _TOKEN_BY_TOKEN:
-        return read_token_by_token(spec, initial, inputs, state)
     fresh = state is None
     if fresh:
         state = initial_state(spec, initial, inputs.valid.shape[0])
@@ -231,11 +228,14 @@ def read_token_by_token(
     initial: tuple[Memories, ...],
     inputs: Inputs,
     state: RecurrentState | None = None,
+    step_group: Callable | None = None,
 ) -> Reading:
     """The plain recurrence: one token at a time by `dgd_step`. Same arguments and result.
 
-    This is how text is generated, and what `read_and_write` is proved equal to.
+    This is what `read_and_write` and `one_token.read_few_tokens` are proved equal to; the
+    latter is this with another `step_group`.
     """
+    step_group = step_group or _step_group
     if state is None:
         state = initial_state(spec, initial, inputs.valid.shape[0])
     rows = initial_state(spec, initial, inputs.valid.shape[0])
@@ -243,7 +243,8 @@ def read_token_by_token(
     def step(state: RecurrentState, token: Inputs):
         groups, position = [], state.position
         for group, first, old in zip(spec.groups, rows.groups, state.groups, strict=True):
-            token, y, new = _step_group(spec, group, first, old, token)
+            old = _forget(first, old, token)
+            token, y, new = step_group(spec, group, old, token)
             boundary = (position + 1) % group.chunk == 0
             # a branch copies nothing between boundaries, where a selection copies every token
             frozen = jax.lax.cond(
@@ -299,15 +300,20 @@ def normalise(kind: Literal["l2", "rms", "none"], x: jax.Array) -> jax.Array:
     return rms_normalise(x) if kind == "rms" else x
 
 
+def _forget(first: GroupState, state: GroupState, token: Inputs) -> GroupState:
+    """The state that a token finds: the first one where a document starts."""
+    if token.reset is None:
+        return state
+    fresh = token.reset[..., 0]
+    return jax.tree.map(
+        lambda s, f: jnp.where(fresh.reshape(-1, *(1,) * (s.ndim - 1)), f, s), state, first
+    )
+
+
 def _step_group(
-    spec: SelfModifyingSpec, group: Group, first: GroupState, state: GroupState, token: Inputs
+    spec: SelfModifyingSpec, group: Group, state: GroupState, token: Inputs
 ) -> tuple[Inputs, jax.Array | None, GroupState]:
     """One token of one group; arrays of `token` keep a time axis of length 1."""
-    if token.reset is not None:
-        fresh = token.reset[..., 0]
-        state = jax.tree.map(
-            lambda s, f: jnp.where(fresh.reshape(-1, *(1,) * (s.ndim - 1)), f, s), state, first
-        )
     memory, frozen = group.spec, Frozen(view(group.spec, state.frozen))
     token = _signals(spec, group, frozen, token)
     y = None
