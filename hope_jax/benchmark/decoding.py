@@ -13,7 +13,13 @@ from hope_jax.benchmark.measure import spend
 from hope_jax.benchmark.results import Decoding
 from hope_jax.inference.apart import params_apart
 from hope_jax.inference.sampling import sampling
-from hope_jax.inference.stream import STEPS, open_stream, read_pieces, step_tokens
+from hope_jax.inference.stream import (
+    STEPS,
+    layers_apart,
+    open_stream,
+    read_pieces,
+    step_tokens,
+)
 from hope_jax.models import LanguageModel, init_params
 
 
@@ -40,11 +46,12 @@ class DecodeCase:
         self.result.state_bytes = stream.nbytes
 
     def _prefill(self) -> Any:
-        """A stream after the context; its last tokens go one by one if they must."""
+        """A stream after the context, its layers apart to write on."""
         ids_BT = np.random.default_rng(0).integers(0, self._vocab, (1, self._context))
         room = self._context + self.result.tokens + STEPS
         stream = open_stream(self._model, self._params, room)
         stream, _, rest_BT = read_pieces(self._model, self._params, stream, ids_BT)
+        stream = layers_apart(self._model, stream)
         for start in range(0, rest_BT.shape[1], STEPS):
             stream = self._step(stream, rest_BT[:, start : start + STEPS])
         return stream

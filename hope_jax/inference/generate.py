@@ -14,7 +14,15 @@ from hope_jax.config.check import require
 from hope_jax.inference.apart import params_apart
 from hope_jax.inference.reading import encode
 from hope_jax.inference.sampling import sampling
-from hope_jax.inference.stream import STEPS, Stream, open_stream, read_pieces, step_tokens
+from hope_jax.inference.stream import (
+    STEPS,
+    Stream,
+    layers_apart,
+    layers_together,
+    open_stream,
+    read_pieces,
+    step_tokens,
+)
 from hope_jax.inference.text import TextStream
 from hope_jax.models import LanguageModel
 
@@ -94,7 +102,7 @@ def generate(
                 on_text(text)
 
     stream, _, rest_BT = read_pieces(model, params, stream, ids_T[None], writes)
-    apart = params_apart(params)
+    apart, stream = params_apart(params), layers_apart(model, stream)
     keys_B = jax.random.split(jax.random.key(seed), 1)
     left, ended = rest_BT[0], False
     while len(left) or (len(new_ids) < tokens and not ended):
@@ -121,4 +129,5 @@ def generate(
         new_ids.extend(drawn)
         show(out.feed(drawn[:-1] if ended else drawn))
     show(out.close())
+    stream = layers_together(stream)
     return Generation("".join(texts), np.asarray(new_ids, np.int32), stream)

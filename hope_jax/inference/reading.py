@@ -10,7 +10,15 @@ import numpy as np
 from flax import struct
 
 from hope_jax.inference.apart import params_apart
-from hope_jax.inference.stream import STEPS, Stream, open_stream, read_pieces, step_tokens
+from hope_jax.inference.stream import (
+    STEPS,
+    Stream,
+    layers_apart,
+    layers_together,
+    open_stream,
+    read_pieces,
+    step_tokens,
+)
 from hope_jax.models import LanguageModel
 
 
@@ -53,7 +61,9 @@ def read(
         raise ValueError(f"the state holds {stream.batch} streams; read one at a time")
     stream, loss_BT, rest_BT = read_pieces(model, params, stream, ids_T[None], writes)
     losses = [loss_BT[0]]
-    apart = params_apart(params) if rest_BT.size else None
+    if not rest_BT.size:
+        return Reading(stream, losses[0])
+    apart, stream = params_apart(params), layers_apart(model, stream)
     keys_B = jax.random.split(jax.random.key(0), 1)
     for start in range(0, rest_BT.shape[1], STEPS):
         given = min(STEPS, rest_BT.shape[1] - start)
@@ -72,7 +82,7 @@ def read(
         )
         stream = steps.stream
         losses.append(np.asarray(steps.loss_BN)[0, :given])
-    return Reading(stream, np.concatenate(losses))
+    return Reading(layers_together(stream), np.concatenate(losses))
 
 
 def encode(model: LanguageModel, tokenizer: Any, text: str | bytes) -> np.ndarray:

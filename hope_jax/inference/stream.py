@@ -67,12 +67,28 @@ def read_piece(
     return Stream(out.state, out.logits_BTW[:, -1]), loss_BT
 
 
+@functools.partial(jax.jit, static_argnames=("model",))
+def layers_apart(model: LanguageModel, stream: Stream) -> Stream:
+    """The stream as `step_tokens` wants it: the state of every layer in arrays of its own.
+
+    Those arrays stay in place from call to call. Taken apart in every call, they would be
+    copied in and out, which costs as much as writing a token.
+    """
+    return stream.replace(state=take_apart(stream.state, model.config.depth))
+
+
+@jax.jit
+def layers_together(stream: Stream) -> Stream:
+    """Inverse of `layers_apart`: a stream for everything else."""
+    return stream.replace(state=put_together(stream.state))
+
+
 @struct.dataclass
 class Steps:
     """Result of `step_tokens`.
 
     Attributes:
-      stream: after the last token.
+      stream: after the last token, its layers apart.
       ids_BN: the tokens, given or drawn; valid up to `count`.
       loss_BN: their losses in nats.
       done_B: rows that drew the end-of-document token.
@@ -107,7 +123,7 @@ def step_tokens(
     Args:
       model: the model.
       apart: its parameters, from `params_apart`.
-      stream: consumed.
+      stream: from `layers_apart` or an earlier call; consumed.
       given_BN: int32; the first `given` columns are read, the rest is room for the result.
       given: number of given tokens.
       total: number of tokens, given and drawn.
@@ -147,12 +163,13 @@ def step_tokens(
             done_B | (~is_given & (id_B == end_id)),
         )
 
-    states = take_apart(stream.state, model.config.depth)
     loss_BN = jnp.zeros(given_BN.shape, jnp.float32)
     taken, states, next_BW, ids_BN, loss_BN, done_B = jax.lax.while_loop(
-        more, step, (jnp.int32(0), states, stream.logits_BW, given_BN, loss_BN, done_B)
+        more,
+        step,
+        (jnp.int32(0), stream.state, stream.logits_BW, given_BN, loss_BN, done_B),
     )
-    return Steps(Stream(put_together(states), next_BW), ids_BN, loss_BN, done_B, taken)
+    return Steps(Stream(states, next_BW), ids_BN, loss_BN, done_B, taken)
 
 
 def read_pieces(

@@ -8,7 +8,14 @@ import pytest
 from hope_jax.data import ByteTokenizer
 from hope_jax.inference import fresh, read
 from hope_jax.inference.apart import params_apart
-from hope_jax.inference.stream import STEPS, compact, open_stream, step_tokens
+from hope_jax.inference.stream import (
+    STEPS,
+    compact,
+    layers_apart,
+    layers_together,
+    open_stream,
+    step_tokens,
+)
 from hope_jax.models import next_token_losses
 
 
@@ -70,6 +77,7 @@ def test_tokenizer_of_another_model_is_refused(reader):
 
 def test_given_tokens_are_read_and_not_drawn(reader, text):
     stream = open_stream(reader.model, reader.params, STEPS)
+    stream = layers_apart(reader.model, stream)
     keys_B = jax.random.split(jax.random.key(0), 1)
     given_BN = jnp.asarray(list(text[:STEPS]), jnp.int32)[None]
     apart = params_apart(reader.params)
@@ -77,6 +85,12 @@ def test_given_tokens_are_read_and_not_drawn(reader, text):
     ids = np.asarray(steps.ids_BN)[0].tolist()
     assert ids[:5] == list(text[:5]) and int(steps.count) == 9
     assert ids[9:] == list(text[9:STEPS])  # untouched
+
+
+def test_layers_go_apart_and_together(reader, text):
+    stream = read(*reader.parts, text).state
+    again = layers_together(layers_apart(reader.model, stream))
+    jax.tree.map(np.testing.assert_array_equal, again, stream)
 
 
 def test_a_fresh_stream_expects_everything_alike(reader):
