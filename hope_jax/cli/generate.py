@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> None:
     from hope_jax.inference import generate, load_state, save_state
 
     loaded = hope_jax.load(args.workdir)
-    config = loaded.config.model
-    state = load_state(args.state_in, config, loaded.tokenizer) if args.state_in else None
+    parts = (loaded.model, loaded.params, loaded.tokenizer)
+    state = load_state(args.state_in, *parts) if args.state_in else None
 
     def show(text: str) -> None:
         sys.stdout.write(text)
@@ -75,9 +75,7 @@ def run(args: argparse.Namespace) -> None:
 
     show(prompt.decode("utf-8", errors="replace"))
     out = generate(
-        loaded.model,
-        loaded.params,
-        loaded.tokenizer,
+        *parts,
         prompt,
         tokens=args.tokens,
         temperature=args.temperature,
@@ -89,5 +87,5 @@ def run(args: argparse.Namespace) -> None:
     )
     show("\n")
     if args.state_out:
-        save_state(args.state_out, out.state, config, loaded.tokenizer)
+        save_state(args.state_out, out.state, *parts)
         print(f"state kept in {args.state_out}", file=sys.stderr)

@@ -11,17 +11,21 @@ from hope_jax.models import init_params
 from hope_jax.training.identity import describe_run
 
 
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
+def make_run(folder, seed):
+    """Folder of a run with the checkpoint of an untrained model."""
     model = ModelConfig(dim=8, depth=1, mixer=AttentionConfig(heads=1), init_std=0.5)
     config = TrainConfig(model=model)
-    params = init_params(model, jax.random.key(0))
+    params = init_params(model, jax.random.key(seed))
     run = describe_run(config, ByteTokenizer())
     checkpoints = CheckpointManager(folder / "checkpoints")
     checkpoints.save(Snapshot(1, params, {}, {}, {}, run))
     checkpoints.close()
     return folder
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"), seed=0)
 
 
 def generate(workdir, *options):
@@ -47,6 +51,13 @@ def test_going_on_from_what_was_kept(workdir, tmp_path, capsys):
     second = capsys.readouterr().out
     assert generate(workdir, "--prompt", "To be", *greedy, "--tokens", 24) == 0
     assert capsys.readouterr().out == first.out[:-1] + second
+
+
+def test_what_another_run_kept_is_refused(workdir, tmp_path, capsys):
+    other, kept = make_run(tmp_path / "run", seed=1), tmp_path / "s"
+    assert generate(other, "--prompt", "To be", "--state-out", kept) == 0
+    assert generate(workdir, "--state-in", kept) == 2
+    assert "weights differ" in capsys.readouterr().err
 
 
 def test_prompt_from_a_file(workdir, tmp_path, capsys):
