@@ -7,6 +7,7 @@ The text appears as it is written. --state-out keeps what the model remembers af
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -59,8 +60,8 @@ def run(args: argparse.Namespace) -> None:
     if args.prompt and args.prompt_file:
         raise ValueError("--prompt and --prompt-file are both given; use one of them")
     prompt = args.prompt_file.read_bytes() if args.prompt_file else os.fsencode(args.prompt)
-    if args.state_out and not args.state_out.absolute().parent.is_dir():
-        raise ValueError(f"the folder of --state-out {args.state_out} does not exist")
+    if args.state_out:
+        _check_writable(args.state_out)
 
     import hope_jax
     from hope_jax.inference import generate, load_state, save_state
@@ -68,6 +69,9 @@ def run(args: argparse.Namespace) -> None:
     loaded = hope_jax.load(args.workdir)
     parts = (loaded.model, loaded.params, loaded.tokenizer)
     state = load_state(args.state_in, *parts) if args.state_in else None
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack some characters
+        sys.stdout.reconfigure(errors="replace")
 
     def show(text: str) -> None:
         sys.stdout.write(text)
@@ -89,3 +93,14 @@ def run(args: argparse.Namespace) -> None:
     if args.state_out:
         save_state(args.state_out, out.state, *parts)
         print(f"state kept in {args.state_out}", file=sys.stderr)
+
+
+def _check_writable(path: Path) -> None:
+    """Say before the text is written, not after it, that the state cannot be kept."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"the folder of --state-out {path} does not exist")
+    if path.is_dir():
+        raise ValueError(f"--state-out {path} is a folder; name a file")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"the folder of --state-out {path} cannot be written to")

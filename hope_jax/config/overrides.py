@@ -64,8 +64,11 @@ def from_dict(data: Mapping[str, Any], kind: type = TrainConfig) -> Any:
     """Inverse of `to_dict`. Fields that are missing take their defaults.
 
     Raises:
-      ValueError: an unknown field, with the nearest name that exists.
+      ValueError: an unknown field, with the nearest name that exists, or a value of the
+        wrong type.
     """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{data!r} is no {kind.__name__}; give an object with its fields")
     hints = typing.get_type_hints(kind)
     values = {}
     for name, value in data.items():
@@ -137,7 +140,7 @@ def _from_plain(value: Any, hint: Any, path: str) -> Any:
     if isinstance(value, str) and str not in options and not _is_text(options):
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise ValueError(f"{path}={value!r} is not a value of type {_show(hint)}") from None
     for option in options:
         converted = _convert(value, option)
@@ -182,8 +185,8 @@ def _show(hint: Any) -> str:
 
 
 def _mixer(value: Any, path: str) -> Any:
-    data = {"type": value} if isinstance(value, str) else dict(value)
+    data = dict(value) if isinstance(value, Mapping) else {"type": value}
     kind = data.pop("type", None)
-    if kind not in MIXER_CONFIGS:
+    if not isinstance(kind, str) or kind not in MIXER_CONFIGS:
         raise ValueError(f"{path}: mixer type {kind!r}; choose one of {sorted(MIXER_CONFIGS)}")
     return from_dict(data, MIXER_CONFIGS[kind])

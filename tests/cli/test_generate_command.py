@@ -1,5 +1,9 @@
 """hope generate: from a checkpoint to text in the terminal, and on from what was kept."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -60,6 +64,19 @@ def test_what_another_run_kept_is_refused(workdir, tmp_path, capsys):
     assert "weights differ" in capsys.readouterr().err
 
 
+def test_a_terminal_that_does_not_know_all_characters(workdir):
+    """Text is bytes to the model; what cannot be shown must not end the program."""
+    command = [sys.executable, "-m", "hope_jax", "generate", "--workdir", str(workdir)]
+    done = subprocess.run(
+        [*command, "--prompt", "Wär's", "--tokens", "1"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("W?r's")
+
+
 def test_prompt_from_a_file(workdir, tmp_path, capsys):
     (tmp_path / "prompt").write_bytes("Wär's\r\n".encode())
     assert generate(workdir, "--prompt-file", tmp_path / "prompt") == 0
@@ -72,7 +89,9 @@ def test_prompt_from_a_file(workdir, tmp_path, capsys):
         ((), "the prompt is empty"),
         (("--prompt", "a", "--prompt-file", "b"), "use one of them"),
         (("--prompt", "a", "--top-p", "2"), "top_p is 2.0"),
+        (("--prompt", "a", "--seed", 2**70), "use 0 to 4294967295"),
         (("--prompt", "a", "--state-out", "/nowhere/s"), "/nowhere/s does not exist"),
+        (("--prompt", "a", "--state-out", "/"), "/ is a folder"),
         (("--prompt", "a", "--state-in", "/nowhere/s"), "/nowhere/s: No such file"),
     ],
 )
