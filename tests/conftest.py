@@ -1,5 +1,11 @@
-"""Strict settings for every test: silent broadcasting and warnings are errors."""
+"""Strict settings for every test, and what keeps the suite quick and small.
 
+Silent broadcasting and warnings are errors. Most of the time goes into compiling, and most of
+the memory into compiled programs, so nothing is compiled twice and nothing is kept for long.
+"""
+
+import ctypes
+import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,6 +14,52 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_C = ctypes.CDLL(None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """All tests of a file go to one process, because they share what they compile."""
+    from xdist.scheduler import LoadFileScheduling
+
+    chosen = config.getoption("dist")
+    return LoadFileScheduling(config, log) if chosen == "load" else None  # load: by default
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs():
+    """JAX keeps all that it has compiled, and malloc what compiling took: gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+    if hasattr(_C, "malloc_trim"):  # glibc
+        _C.malloc_trim(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """What a module, or a process, has compiled, the next one reads from a folder.
+
+    The folder is new in every session, so nothing in it is of another version. Tests that
+    count compilations count traces, which this does not change.
+
+    Gives the environment that another process needs to use the folder too.
+    """
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    devices = {"JAX_NUM_CPU_DEVICES": str(jax.config.jax_num_cpu_devices)}
+    settings = {
+        "jax_compilation_cache_dir": folder,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    yield devices | {name.upper(): str(value) for name, value in settings.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)

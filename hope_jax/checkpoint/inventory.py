@@ -35,6 +35,8 @@ def damage(folder: Path, items: Container[str]) -> str | None:
         files = json.loads((folder / NAME).read_text())
     except FileNotFoundError:
         return None
+        if not isinstance(files, dict):
+            return f"{NAME} is damaged"
     except ValueError:
         return f"{NAME} is damaged"
     for name, (size, crc) in files.items():

@@ -109,10 +109,18 @@ def _read(path: Path) -> Loaded:
         model=LanguageModel(config.model),
         params=jax.device_put(nest(arrays)),
         tokenizer=_tokenizer(run["tokenizer"]),
-        step=int(path.name),
+        step=_step(path, items["contents"]),
         versions=run["versions"],
         path=path,
     )
+
+
+def _step(path: Path, contents: dict[str, Any]) -> int:
+    """Training steps of a checkpoint, whatever its folder is called by now."""
+    step = contents.get("step", path.absolute().name)
+    if not str(step).isdecimal():  # written before steps were noted, and renamed
+        raise ValueError(f"{path}: give the folder its old name, the number of the step")
+    return int(step)
 
 
 def _tokenizer(files: dict[str, str]) -> Tokenizer:

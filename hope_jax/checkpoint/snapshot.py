@@ -6,7 +6,7 @@
         loop/            counters of the training loop
         position/        where the data stream stands (JSON)
         config/          configuration, versions, tokenizer (JSON)
-        contents/        shape, dtype and checksum of every array, format number (JSON)
+        contents/        step; shape, dtype and checksum of every array; format number (JSON)
 
 Array items are stored as flat dictionaries from path to array, so that what is on disk
 does not depend on the Python types of a state.

@@ -73,7 +73,8 @@ class Writer:
         """
         self.wait()
         items: dict[str, Any] = snapshot.array_items()
-        contents = {"format": FORMAT, "items": {n: _table(a) for n, a in items.items()}}
+        tables = {name: _table(arrays) for name, arrays in items.items()}
+        contents = {"format": FORMAT, "step": snapshot.step, "items": tables}
         items |= {"position": snapshot.position, "config": snapshot.config}
         try:
             response = self._orbax.save_checkpointables_async(

@@ -7,6 +7,7 @@ The text appears as it is written. --state-out keeps what the model remembers af
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -59,15 +60,18 @@ def run(args: argparse.Namespace) -> None:
     if args.prompt and args.prompt_file:
         raise ValueError("--prompt and --prompt-file are both given; use one of them")
     prompt = args.prompt_file.read_bytes() if args.prompt_file else os.fsencode(args.prompt)
-    if args.state_out and not args.state_out.absolute().parent.is_dir():
-        raise ValueError(f"the folder of --state-out {args.state_out} does not exist")
+    if args.state_out:
+        _check_writable(args.state_out)
 
     import hope_jax
     from hope_jax.inference import generate, load_state, save_state
 
     loaded = hope_jax.load(args.workdir)
-    config = loaded.config.model
-    state = load_state(args.state_in, config, loaded.tokenizer) if args.state_in else None
+    parts = (loaded.model, loaded.params, loaded.tokenizer)
+    state = load_state(args.state_in, *parts) if args.state_in else None
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack some characters
+        sys.stdout.reconfigure(errors="replace")
 
     def show(text: str) -> None:
         sys.stdout.write(text)
@@ -75,9 +79,7 @@ def run(args: argparse.Namespace) -> None:
 
     show(prompt.decode("utf-8", errors="replace"))
     out = generate(
-        loaded.model,
-        loaded.params,
-        loaded.tokenizer,
+        *parts,
         prompt,
         tokens=args.tokens,
         temperature=args.temperature,
@@ -89,5 +91,16 @@ def run(args: argparse.Namespace) -> None:
     )
     show("\n")
     if args.state_out:
-        save_state(args.state_out, out.state, config, loaded.tokenizer)
+        save_state(args.state_out, out.state, *parts)
         print(f"state kept in {args.state_out}", file=sys.stderr)
+
+
+def _check_writable(path: Path) -> None:
+    """Say before the text is written, not after it, that the state cannot be kept."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"the folder of --state-out {path} does not exist")
+    if path.is_dir():
+        raise ValueError(f"--state-out {path} is a folder; name a file")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"the folder of --state-out {path} cannot be written to")

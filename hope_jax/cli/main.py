@@ -5,7 +5,7 @@ A subcommand `x` is the module `hope_jax.cli.x` with `HELP`, `add_arguments(pars
 that `hope --help` answers at once.
 
 Exit status: 0 done; 2 a mistake that the user can mend, told in one message; 130 and 143
-stopped by Ctrl-C and by SIGTERM.
+stopped by Ctrl-C and by SIGTERM; 141 the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own); returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
-        prog="hope", description="Train HOPE language models, and look into them."
+        prog="hope",
+        description="Train HOPE language models, and look into them.",
+        epilog="`hope COMMAND --help` says more. HOPE_TRACEBACK=1 shows where an error came "
+        "from.",
     )
     parser.add_argument(
         "--version", action="version", version=f"hope_jax {hope_jax.__version__}"

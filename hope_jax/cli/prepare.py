@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--vocab-size belongs to --tokenizer sentencepiece")
     tokenizer = make_tokenizer(
         args.tokenizer,
-        vocab_size=args.vocab_size or 4096,
+        vocab_size=4096 if args.vocab_size is None else args.vocab_size,
         documents=lambda: source.documents("train"),
     )
     with _tidy_end(), byte_progress("prepare", source.size()) as advance:

@@ -24,8 +24,8 @@ def load_config(path: str | Path, sets: Sequence[str] = ()) -> TrainConfig:
       sets: overrides as on the command line, e.g. `["optim.lr=1e-3"]`.
 
     Raises:
-      ValueError: the file is missing, has no get_config, or fails; or an override does
-        not fit.
+      ValueError: the file is missing, has no get_config, fails, or is not the JSON of a
+        configuration; or an override does not fit.
     """
     name, _, variant = str(path).partition(":")
     file = Path(name)
@@ -37,10 +37,17 @@ def load_config(path: str | Path, sets: Sequence[str] = ()) -> TrainConfig:
     )
     if file.suffix == ".json":
         require(not variant, f"{path}: a JSON file has no variants; leave out {variant!r}")
-        config = from_json(file.read_text(encoding="utf-8"))
+        config = _from_json(file)
     else:
         config = _call(_get_config(file), variant, file)
     return override(config, parse_assignments(list(sets)))
+
+
+def _from_json(file: Path) -> TrainConfig:
+    try:
+        return from_json(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, not JSON, or not a configuration
+        raise ValueError(f"{file}: {error}") from None
 
 
 def _get_config(file: Path) -> Callable[..., Any]:

@@ -25,6 +25,9 @@ class AttentionConfig:
     def __post_init__(self):
         require(self.heads >= 1, f"mixer.heads is {self.heads}; use at least 1")
         require(self.block >= 1, f"mixer.block is {self.block}; use at least 1")
+        require(
+            self.rope_theta > 0, f"mixer.rope_theta is {self.rope_theta}; use a positive base"
+        )
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""

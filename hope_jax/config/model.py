@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 from hope_jax.config.check import choose, require
@@ -56,6 +57,9 @@ class ModelConfig:
         for field in ("vocab_size", "dim", "depth"):
             value = getattr(self, field)
             require(value >= 1, f"model.{field} is {value}; use at least 1")
+        for field in ("norm_eps", "init_std"):
+            value = getattr(self, field)
+            require(0 <= value < math.inf, f"model.{field} is {value}; use 0 or more")
         choose("model.dtype", self.dtype, "float32", "bfloat16")
         choose("model.remat", self.remat, "none", "block")
         self.mixer.validate(self.dim)

@@ -21,20 +21,22 @@ from hope_jax.config.train import TrainConfig
 
 
 def override(config: Any, changes: Mapping[str, Any]) -> Any:
-    """Return `config` with dotted fields replaced.
+    """Return `config` with dotted fields replaced, all at once.
+
+    The order of the changes does not matter: fields that must fit one another, such as
+    `model.dim` and `model.mixer.heads`, are checked when all are in place.
 
     Args:
       config: a frozen dataclass.
       changes: dotted field name -> value. Strings (from a command line) are read as
         Python literals where the field is not a string. A mixer may be set by its type
-        name, which gives that mixer's defaults.
+        name, which gives that mixer's defaults; fields of the new mixer may be set with it.
 
     Raises:
-      ValueError: an unknown field (with the nearest name) or a value of the wrong type.
+      ValueError: an unknown field (with the nearest name), a value of the wrong type, or
+        values that do not fit one another.
     """
-    for path, value in changes.items():
-        config = _set(config, path.split("."), value, path)
-    return config
+    return _change(config, [(path.split("."), value, path) for path, value in changes.items()])
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
@@ -64,8 +66,11 @@ def from_dict(data: Mapping[str, Any], kind: type = TrainConfig) -> Any:
     """Inverse of `to_dict`. Fields that are missing take their defaults.
 
     Raises:
-      ValueError: an unknown field, with the nearest name that exists.
+      ValueError: an unknown field, with the nearest name that exists, or a value of the
+        wrong type.
     """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{data!r} is no {kind.__name__}; give an object with its fields")
     hints = typing.get_type_hints(kind)
     values = {}
     for name, value in data.items():
@@ -96,20 +101,25 @@ def _unknown(name: str, kind: type, path: str) -> str:
     return f"unknown field {path!r} in {kind.__name__}: {hint}"
 
 
-def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
-    head, *rest = path
+def _change(config: Any, changes: list[tuple[list[str], Any, str]]) -> Any:
+    """`config` with changes (parts of the name below `config`, value, whole name)."""
     kind = type(config)
     if not dataclasses.is_dataclass(config):
+        path, _, whole = changes[0]
         raise ValueError(
             f"{whole!r}: {'.'.join(path)!r} is below a plain value; it has no fields"
         )
-    if head not in _field_names(kind):
-        raise ValueError(_unknown(head, kind, whole))
-    if rest:
-        new = _set(getattr(config, head), rest, value, whole)
-    else:
-        new = _from_plain(value, typing.get_type_hints(kind)[head], whole)
-    return dataclasses.replace(config, **{head: new})
+    new, below = {}, {}
+    for (head, *rest), value, whole in changes:
+        if head not in _field_names(kind):
+            raise ValueError(_unknown(head, kind, whole))
+        if rest:
+            below.setdefault(head, []).append((rest, value, whole))
+        else:
+            new[head] = _from_plain(value, typing.get_type_hints(kind)[head], whole)
+    for head, some in below.items():
+        new[head] = _change(new.get(head, getattr(config, head)), some)
+    return dataclasses.replace(config, **new)
 
 
 def _from_plain(value: Any, hint: Any, path: str) -> Any:
@@ -120,7 +130,9 @@ def _from_plain(value: Any, hint: Any, path: str) -> Any:
         else (hint,)
     )
     if dataclasses.is_dataclass(value):
-        return value
+        if type(value) in options:
+            return value
+        raise ValueError(f"{path}: {type(value).__name__} is not a value of {_show(hint)}")
     if any(option in MIXER_CONFIGS.values() for option in options):
         return _mixer(value, path)
     if isinstance(value, Mapping) and dataclasses.is_dataclass(options[0]):
@@ -137,7 +149,7 @@ def _from_plain(value: Any, hint: Any, path: str) -> Any:
     if isinstance(value, str) and str not in options and not _is_text(options):
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise ValueError(f"{path}={value!r} is not a value of type {_show(hint)}") from None
     for option in options:
         converted = _convert(value, option)
@@ -182,8 +194,8 @@ def _show(hint: Any) -> str:
 
 
 def _mixer(value: Any, path: str) -> Any:
-    data = {"type": value} if isinstance(value, str) else dict(value)
+    data = dict(value) if isinstance(value, Mapping) else {"type": value}
     kind = data.pop("type", None)
-    if kind not in MIXER_CONFIGS:
+    if not isinstance(kind, str) or kind not in MIXER_CONFIGS:
         raise ValueError(f"{path}: mixer type {kind!r}; choose one of {sorted(MIXER_CONFIGS)}")
     return from_dict(data, MIXER_CONFIGS[kind])

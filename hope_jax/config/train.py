@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 from hope_jax.config.check import choose, require
@@ -28,6 +29,7 @@ class DataConfig:
         for field in ("batch", "length"):
             value = getattr(self, field)
             require(value >= 1, f"data.{field} is {value}; use at least 1")
+        require(self.workers >= 0, f"data.workers is {self.workers}; use 0 (threads) or more")
         choose("data.reset", self.reset, "document", "never")
 
 
@@ -48,7 +50,7 @@ class OptimConfig:
     level_lr: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self):
-        require(self.lr > 0, f"optim.lr is {self.lr}; use a positive learning rate")
+        require(0 < self.lr < math.inf, f"optim.lr is {self.lr}; use a positive learning rate")
         require(
             0 <= self.end_lr <= 1, f"optim.end_lr {self.end_lr} is a fraction of lr: 0 to 1"
         )
@@ -57,6 +59,17 @@ class OptimConfig:
             self.clip is None or self.clip > 0, f"optim.clip is {self.clip}; use None or > 0"
         )
         choose("optim.schedule", self.schedule, "cosine", "constant")
+        for field in ("b1", "b2"):
+            value = getattr(self, field)
+            require(0 <= value < 1, f"optim.{field} is {value}; use 0 or more, and less than 1")
+        for field in ("eps", "weight_decay"):
+            value = getattr(self, field)
+            require(0 <= value < math.inf, f"optim.{field} is {value}; use 0 or more")
+        for period, factor in self.level_lr:
+            require(
+                0 <= factor < math.inf,
+                f"optim.level_lr gives period {period} the factor {factor}; use 0 or more",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +81,7 @@ class TrainConfig:
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     steps: int = 1_000
-    seed: int = 0  # parameter initialisation
+    seed: int = 0  # parameter initialisation and the sample; below 2 ** 32
     accumulate: int = 1  # micro-batches per step
     log_every: int = 10
     eval_every: int = 200
@@ -93,6 +106,20 @@ class TrainConfig:
         ):
             value = getattr(self, field)
             require(value >= 1, f"{field} is {value}; use at least 1")
+        require(bool(self.name), "name is empty; a run needs one")
+        require(
+            0 <= self.seed < 2**32,  # JAX would take larger ones modulo this
+            f"seed is {self.seed}; use 0 to {2**32 - 1}",
+        )
+        # what follows the last step must not fail for what could be known before the first
+        require(
+            self.sample_tokens >= 0,
+            f"sample_tokens is {self.sample_tokens}; use 0 (no sample) or more",
+        )
+        require(
+            bool(self.sample_prompt) or not self.sample_tokens,
+            "sample_prompt is empty; give at least a newline, or set sample_tokens to 0",
+        )
         require(
             self.data.batch % self.accumulate == 0,
             f"data.batch {self.data.batch} is not a multiple of accumulate {self.accumulate}",

@@ -54,7 +54,8 @@ class TextSource:
       validation_paths: hold out these files and folders instead.
 
     Raises:
-      ValueError: a path does not exist, or no file is left.
+      ValueError: a path does not exist, or no file is left, or (while documents are read) a
+        file cannot be read.
     """
 
     def __init__(
@@ -135,10 +136,13 @@ def _files(paths: Sequence[str | pathlib.Path], pattern: str) -> list[pathlib.Pa
 
 
 def _content(file: pathlib.Path) -> bytes | mmap.mmap:
-    with file.open("rb") as opened:
-        if os.fstat(opened.fileno()).st_size == 0:
-            return b""
-        return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        with file.open("rb") as opened:
+            if os.fstat(opened.fileno()).st_size == 0:
+                return b""
+            return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:  # not the fault of the folder that is being written
+        raise ValueError(f"{file} cannot be read: {error.strerror or error}") from None
 
 
 def _separate(document: Document, separator: bytes) -> Iterator[Document]:

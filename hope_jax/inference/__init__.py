@@ -1,13 +1,15 @@
 """After training: read, remember, write."""
 
 from hope_jax.inference.generate import Generation, generate
+from hope_jax.inference.identity import Fingerprint, fingerprint
 from hope_jax.inference.reading import Reading, read
 from hope_jax.inference.sampling import Sampling, filter_logits, sample, sampling
-from hope_jax.inference.saving import fingerprint, load_state, save_state
+from hope_jax.inference.saving import load_state, save_state
 from hope_jax.inference.stream import Stream, fresh
 from hope_jax.inference.text import TextStream
 
 __all__ = [
+    "Fingerprint",
     "Generation",
     "Reading",
     "Sampling",

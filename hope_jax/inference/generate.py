@@ -72,7 +72,7 @@ def generate(
       temperature: 0 takes the likeliest token each time.
       top_k: draw among this many likeliest tokens only.
       top_p: draw among the fewest likeliest tokens that have this probability together.
-      seed: of the random numbers.
+      seed: of the random numbers, below 2 ** 32.
       state: stream to go on from, left untouched; None: fresh memories.
       writes: False reads and writes text without writing to the memories.
       on_text: called with each piece of new text as it comes.
@@ -82,6 +82,7 @@ def generate(
     """
     how = sampling(temperature, top_k, top_p)
     require(tokens >= 0, f"tokens is {tokens}; use 0 or more")
+    require(0 <= seed < 2**32, f"seed is {seed}; use 0 to {2**32 - 1}")
     ids_T = encode(model, tokenizer, prompt)
     require(
         len(ids_T) > 0 or state is not None,

@@ -35,9 +35,16 @@ def device() -> dict[str, Any]:
         "platform": first.platform,
         "kind": first.device_kind,
         "count": 1,
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": _cpus(),
         "machine": platform.machine(),
     }
+
+
+def _cpus() -> int | None:
+    """Processors that this process may use, or, where the system does not say, all."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def describe_run(config: TrainConfig, tokenizer: Tokenizer) -> dict[str, Any]:

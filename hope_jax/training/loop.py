@@ -143,7 +143,9 @@ def train(config: TrainConfig, workdir: str | Path) -> Outcome:
                         with meter.paused():
                             found = evaluator(state.params, held_out, config.eval_batches)
                         log.evaluation(step, found)
-                    if checkpoint and (stopping is not None or bad_steps.streak == 0):
+                    # a step that was skipped changed nothing: only the last one is worth a
+                    # checkpoint, so that bad ones do not push good ones out
+                    if checkpoint and (last or bad_steps.streak == 0):
                         save(step)
                 checkpoints.wait()
         except finite.NonFinite as error:

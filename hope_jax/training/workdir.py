@@ -37,8 +37,11 @@ HARMLESS = {
 def claim(workdir: Path, config: TrainConfig) -> Iterator[None]:
     """Make the folder ours: alone, and with this configuration.
 
+    A run without a checkpoint has nothing that another configuration could spoil, as after
+    a mistake that stopped it before the first step; it gives way.
+
     Raises:
-      ValueError: another process trains there, or the folder holds a run of another
+      ValueError: another process trains there, or the folder holds checkpoints of another
         configuration; the fields that differ are named.
     """
     workdir.mkdir(parents=True, exist_ok=True)
@@ -62,8 +65,10 @@ def _check_config(workdir: Path, config: TrainConfig) -> None:
             old = json.loads(path.read_text())
         except ValueError:
             raise ValueError(f"{path} is not JSON; mend it or use another --workdir") from None
+        if not isinstance(old, dict):
+            raise ValueError(f"{path} is not a configuration; mend it or use another --workdir")
         changes = differences(old, new)
-        if changes:
+        if changes and _has_checkpoints(workdir):
             lines = "\n".join(f"  {field}: {a!r} -> {b!r}" for field, a, b in changes)
             raise ValueError(
                 f"{workdir} holds a run with another configuration:\n{lines}\n"
@@ -72,6 +77,11 @@ def _check_config(workdir: Path, config: TrainConfig) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(new, indent=2) + "\n")
     temporary.replace(path)
+
+
+def _has_checkpoints(workdir: Path) -> bool:
+    folder = workdir / CHECKPOINTS
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:

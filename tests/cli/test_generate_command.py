@@ -1,5 +1,9 @@
 """hope generate: from a checkpoint to text in the terminal, and on from what was kept."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -11,17 +15,21 @@ from hope_jax.models import init_params
 from hope_jax.training.identity import describe_run
 
 
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
+def make_run(folder, seed):
+    """Folder of a run with the checkpoint of an untrained model."""
     model = ModelConfig(dim=8, depth=1, mixer=AttentionConfig(heads=1), init_std=0.5)
     config = TrainConfig(model=model)
-    params = init_params(model, jax.random.key(0))
+    params = init_params(model, jax.random.key(seed))
     run = describe_run(config, ByteTokenizer())
     checkpoints = CheckpointManager(folder / "checkpoints")
     checkpoints.save(Snapshot(1, params, {}, {}, {}, run))
     checkpoints.close()
     return folder
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"), seed=0)
 
 
 def generate(workdir, *options):
@@ -49,6 +57,26 @@ def test_going_on_from_what_was_kept(workdir, tmp_path, capsys):
     assert capsys.readouterr().out == first.out[:-1] + second
 
 
+def test_what_another_run_kept_is_refused(workdir, tmp_path, capsys):
+    other, kept = make_run(tmp_path / "run", seed=1), tmp_path / "s"
+    assert generate(other, "--prompt", "To be", "--state-out", kept) == 0
+    assert generate(workdir, "--state-in", kept) == 2
+    assert "weights differ" in capsys.readouterr().err
+
+
+def test_a_terminal_that_does_not_know_all_characters(workdir):
+    """Text is bytes to the model; what cannot be shown must not end the program."""
+    command = [sys.executable, "-m", "hope_jax", "generate", "--workdir", str(workdir)]
+    done = subprocess.run(
+        [*command, "--prompt", "Wär's", "--tokens", "1"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("W?r's")
+
+
 def test_prompt_from_a_file(workdir, tmp_path, capsys):
     (tmp_path / "prompt").write_bytes("Wär's\r\n".encode())
     assert generate(workdir, "--prompt-file", tmp_path / "prompt") == 0
@@ -61,7 +89,9 @@ def test_prompt_from_a_file(workdir, tmp_path, capsys):
         ((), "the prompt is empty"),
         (("--prompt", "a", "--prompt-file", "b"), "use one of them"),
         (("--prompt", "a", "--top-p", "2"), "top_p is 2.0"),
+        (("--prompt", "a", "--seed", 2**70), "use 0 to 4294967295"),
         (("--prompt", "a", "--state-out", "/nowhere/s"), "/nowhere/s does not exist"),
+        (("--prompt", "a", "--state-out", "/"), "/ is a folder"),
         (("--prompt", "a", "--state-in", "/nowhere/s"), "/nowhere/s: No such file"),
     ],
 )

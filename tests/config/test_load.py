@@ -59,6 +59,36 @@ def test_what_is_wrong_with_a_file_is_said(write, text, message):
         load_config(write(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "line 1 column 2"),
+        ("[]", "no TrainConfig"),
+        ('{"model": {"dmi": 3}}', "did you mean 'dim'"),
+        ('{"model": 3}', "'model' is a group of fields"),
+        ('{"model": {"mixer": 3}}', "mixer type 3; choose one of"),
+        ('{"model": {"mixer": {"type": []}}}', "mixer type .*; choose one of"),
+    ],
+)
+def test_what_is_wrong_with_a_json_file_is_said_with_its_name(write, text, message):
+    with pytest.raises(ValueError, match=rf"mine\.json: .*{message}"):
+        load_config(write(text, "mine.json"))
+
+
+def test_a_json_file_that_is_not_text(tmp_path):
+    (tmp_path / "mine.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(ValueError, match=r"mine\.json: .*utf-8"):
+        load_config(tmp_path / "mine.json")
+
+
+@pytest.mark.parametrize(
+    "value", ["{[]:1}", "", "nan", "1+", "'3'", "True", "(1,2)", "(" * 999]
+)
+def test_values_that_are_no_number_are_named(write, value):
+    with pytest.raises(ValueError, match="model.depth=.*not a value of type int"):
+        load_config(write(GOOD), [f"model.depth={value}"])
+
+
 def test_a_missing_file_and_a_variant_too_many(write, tmp_path):
     with pytest.raises(ValueError, match=r"there is no file .*nothing\.py"):
         load_config(tmp_path / "nothing.py")

@@ -1,8 +1,8 @@
-"""Mistakes in a model's configuration are told when it is made."""
+"""Mistakes in a configuration are told when it is made, not when a run comes to them."""
 
 import pytest
 
-from hope_jax.config import CMSConfig
+from hope_jax.config import CMSConfig, TrainConfig, override
 
 
 @pytest.mark.parametrize("periods", [(), (0,), (2, 2), (1, 4, 1)])
@@ -13,3 +13,32 @@ def test_periods_that_cannot_be_run(periods):
 
 def test_periods_need_not_start_at_one():
     assert CMSConfig(periods=(2, 8, 32)).periods == (2, 8, 32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": ""},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"sample_tokens": -1},
+        {"sample_prompt": ""},
+        {"data.workers": -1},
+        {"optim.lr": float("inf")},
+        {"optim.b2": 1.0},
+        {"optim.eps": -1e-8},
+        {"optim.weight_decay": float("nan")},
+        {"optim.level_lr": ((1, -1.0),)},
+        {"model.norm_eps": -1.0},
+        {"model.init_std": float("nan")},
+    ],
+    ids=str,
+)
+def test_values_that_no_run_can_use(changes):
+    (field,) = changes
+    with pytest.raises(ValueError, match=f"{field} .*(use|needs|give)"):
+        override(TrainConfig(), changes)
+
+
+def test_no_prompt_is_needed_for_no_sample():
+    assert override(TrainConfig(), {"sample_tokens": 0, "sample_prompt": ""}).sample_tokens == 0

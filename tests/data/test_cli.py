@@ -1,5 +1,7 @@
 """The command `hope prepare`."""
 
+import pathlib
+
 import pytest
 
 from hope_jax.cli.main import main
@@ -43,6 +45,7 @@ def test_sentencepiece_of_one_file(tmp_path, capsys):
         (["--validation-input", "x"], "--validation-input belongs to --input"),
         (["--input", ".", "--validation-input", ".", "--validation", "0.3"], "not needed"),
         (["--vocab-size", "500"], "belongs to --tokenizer sentencepiece"),
+        (["--tokenizer", "sentencepiece", "--vocab-size", "0"], "use at least 300"),
         (["--tokenizer", "word"], "'word' is neither"),
     ],
 )
@@ -55,3 +58,20 @@ def test_mistakes_are_told_before_any_work(arguments, message, tmp_path, capsys)
 def test_output_inside_the_input_is_refused(texts, capsys):
     assert main(["prepare", str(texts / "out"), "--input", str(texts)]) == 2
     assert "is inside the input" in capsys.readouterr().err
+
+
+def test_input_that_cannot_be_read_is_not_blamed_on_the_output(texts, tmp_path, capsys):
+    hidden = sorted(texts.iterdir())[0]
+    refuse = PermissionError(13, "Permission denied", str(hidden))
+    whole = pathlib.Path.open
+
+    def open_file(path, *args, **kwargs):
+        if path == hidden:
+            raise refuse
+        return whole(path, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pathlib.Path, "open", open_file)
+        assert main(["prepare", str(tmp_path / "out"), "--input", str(texts)]) == 2
+    assert f"error: {hidden} cannot be read: Permission denied" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,6 +1,5 @@
 """A small text, prepared once, and the smallest run that has every part."""
 
-import jax
 import pytest
 
 from hope_jax.config import (
@@ -16,27 +15,6 @@ from hope_jax.data.sources import TextSource
 from hope_jax.training.metrics import read_log
 
 LINE = "The quick brown fox jumps over the lazy dog, and nobody saw it but {}.\n"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Runs of one configuration share their compiled programs, across processes too.
-
-    Gives the environment that another process needs for that.
-    """
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    devices = {"JAX_NUM_CPU_DEVICES": str(jax.config.jax_num_cpu_devices)}
-    settings = {
-        "jax_compilation_cache_dir": folder,
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield devices | {name.upper(): str(value) for name, value in settings.items()}
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")

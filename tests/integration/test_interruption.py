@@ -34,7 +34,7 @@ class Process:
                 stderr=subprocess.STDOUT,
             )
 
-    def when(self, condition, number, seconds=120.0):
+    def when(self, condition, number, seconds=600.0):  # a busy machine takes its time
         """Send a signal as soon as `condition` holds; the exit status."""
         end = time.monotonic() + seconds
         while not condition():

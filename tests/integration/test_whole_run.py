@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from hope_jax.config import ModelConfig, SelfModifyingConfig
 from hope_jax.data import open_dataset
 from hope_jax.training import NonFinite, train
 from hope_jax.training.evaluate import Evaluator
+from hope_jax.training.finite import BadSteps
 from hope_jax.training.metrics import read_log
 from hope_jax.training.objective import token_losses
 
@@ -75,6 +77,13 @@ def test_load_gives_what_was_trained(hope):
     assert one.step == 8
 
 
+def test_a_checkpoint_may_be_kept_under_another_name(hope, tmp_path, monkeypatch):
+    best = shutil.copytree(hope[1] / "checkpoints" / "8", tmp_path / "best")
+    assert hope_jax.load(best).step == 8
+    monkeypatch.chdir(best)
+    assert hope_jax.load(".").step == 8
+
+
 def test_training_and_evaluation_have_one_loss(hope):
     """The loss that is logged for a step is what evaluation gives for its batch."""
     loaded = hope_jax.load(hope[1] / "checkpoints" / "8")
@@ -109,6 +118,15 @@ def test_divergence_stops_with_the_last_good_checkpoint(config, tmp_path, capsys
     assert len(bad) == 3 and max(kept) == bad[0] - 1
     params = hope_jax.load(tmp_path).params
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_a_bad_last_step_does_not_cost_the_steps_before_it(config, tmp_path, monkeypatch):
+    """Nothing but the last step goes wrong: the run ends with a checkpoint all the same."""
+    see = BadSteps.see
+    monkeypatch.setattr(
+        BadSteps, "see", lambda self, step, bad: see(self, step, 0 if step == 12 else bad)
+    )
+    assert train(config, tmp_path).step == hope_jax.load(tmp_path).step == 12
 
 
 def test_a_vocabulary_that_is_too_small_is_refused(config, tmp_path):

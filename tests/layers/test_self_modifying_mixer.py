@@ -31,6 +31,18 @@ def started(**options):
     return module, params, x_BTD
 
 
+@functools.cache
+def gradient_of(**options):
+    """Gradient of all parameters, of a loss that no output leaves out."""
+    module, params, x_BTD = started(**options)
+
+    def loss(params):
+        y_BTD, _ = module.apply({"params": params}, x_BTD)
+        return jnp.mean(jnp.sin(3 * y_BTD) * jnp.cos(jnp.arange(16.0))[None, None])
+
+    return jax.jit(jax.grad(loss))(params)
+
+
 OPTIONS = [
     {},
     {"adaptive": ()},
@@ -53,23 +65,14 @@ EVERY_OPTION = [
 @pytest.mark.parametrize("options", EVERY_OPTION)
 def test_every_option_trains_all_its_parameters(options):
     """No generator memory is left without an outer gradient."""
-    module, params, x_BTD = started(**options)
-
-    def loss(params):
-        y_BTD, _ = module.apply({"params": params}, x_BTD)
-        return jnp.mean(jnp.sin(3 * y_BTD) * jnp.cos(jnp.arange(16.0))[None, None])
-
-    gradient = jax.jit(jax.grad(loss))(params)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient_of(**options)):
         assert jnp.isfinite(leaf).all(), path
         assert jnp.abs(leaf).max() > 0, f"no gradient reaches {jax.tree_util.keystr(path)}"
 
 
 def test_every_memory_gets_an_outer_gradient():
     """Inside the stacked matrices too: k, v, eta, alpha and memory, one by one."""
-    module, params, x_BTD = started()
-    loss = lambda p: jnp.sum(jnp.sin(module.apply({"params": p}, x_BTD)[0]))
-    gradient = jax.jit(jax.grad(loss))(params)
+    gradient = gradient_of()
     spec = recurrence_spec(SMALL, 8).groups[0].spec
     for name in spec.widths:
         assert jnp.abs(gradient["memory_in"][..., spec.columns(name)]).min(axis=-2).max() > 0
@@ -83,18 +86,23 @@ def test_memories_mix_tokens_beyond_the_convolution():
     def last(x_BTD, writes):
         return jnp.sum(module.apply({"params": params}, x_BTD, writes=writes)[0][:, -1] ** 2)
 
-    reach = jnp.abs(jax.grad(last)(x_BTD, True)).max(axis=(0, 2))
+    gradient = jax.jit(jax.grad(last), static_argnums=1)
+    reach = jnp.abs(gradient(x_BTD, True)).max(axis=(0, 2))
     assert (reach > 0).all()
-    off = jnp.abs(jax.grad(last)(x_BTD, False)).max(axis=(0, 2))
+    off = jnp.abs(gradient(x_BTD, False)).max(axis=(0, 2))
     assert (off[:-4] == 0).all() and (off[-4:] > 0).all()
 
 
 def test_writes_are_counted_and_happen_in_less_than_a_chunk():
-    module, params, x_BTD = started(chunk=64)
-    for writes in (True, False):
-        (_, state), stats = module.apply(
+    module, params, x_BTD = started(chunk=16)
+    apply = jax.jit(
+        lambda x_BTD, writes: module.apply(
             {"params": params}, x_BTD, writes=writes, mutable=["stats"]
-        )
+        ),
+        static_argnums=1,
+    )
+    for writes in (True, False):
+        _, stats = apply(x_BTD, writes)
         stats = {name: float(value[0]) for name, value in stats["stats"].items()}
         assert stats["write_events"] == (2 * 2 * 11 if writes else 0)
         assert (stats["memory_change"] > 0.01) == writes
@@ -104,9 +112,14 @@ def test_writes_are_counted_and_happen_in_less_than_a_chunk():
 def test_outer_gradients_can_be_truncated():
     full, params, x_BTD = started()
     cut = mixer(bptt_chunks=1)
-    value = lambda module: module.apply({"params": params}, x_BTD)[0]
-    np.testing.assert_array_equal(value(full), value(cut))
-    reach = jax.grad(lambda x: jnp.sum(cut.apply({"params": params}, x)[0][:, -1] ** 2))(x_BTD)
+
+    def last(x_BTD):
+        y_BTD, _ = cut.apply({"params": params}, x_BTD)
+        return jnp.sum(y_BTD[:, -1] ** 2), y_BTD
+
+    reach, y_BTD = jax.jit(jax.grad(last, has_aux=True))(x_BTD)
+    whole_BTD, _ = jax.jit(full.apply)({"params": params}, x_BTD)
+    np.testing.assert_array_equal(whole_BTD, y_BTD)
     reach = jnp.abs(reach).max(axis=(0, 2))
     # Writes of earlier chunks (tokens 0 to 7) are constants for token 10; the convolution
     # still carries tokens 5 to 7 into the last chunk.

@@ -1,9 +1,11 @@
 """The folder of a run knows its configuration."""
 
+import json
+
 import pytest
 
 from hope_jax.config import TrainConfig, override, to_dict
-from hope_jax.training.workdir import CONFIG, HARMLESS, claim, differences
+from hope_jax.training.workdir import CHECKPOINTS, CONFIG, HARMLESS, claim, differences
 
 
 def test_only_what_matters_counts_as_a_difference():
@@ -31,6 +33,20 @@ def test_claim_writes_the_configuration_and_refuses_what_it_cannot_read(tmp_path
         pass
     with claim(run, TrainConfig()):  # the lock is gone with the first
         pass
-    (run / CONFIG).write_text("{")
-    with pytest.raises(ValueError, match="is not JSON"), claim(run, TrainConfig()):
+    for text, said in (("{", "is not JSON"), ("[]", "is not a configuration")):
+        (run / CONFIG).write_text(text)
+        with pytest.raises(ValueError, match=said), claim(run, TrainConfig()):
+            pass
+
+
+def test_a_run_without_a_checkpoint_gives_way(tmp_path):
+    """As after a wrong data.path: the mended command must not be refused."""
+    wrong, right = (override(TrainConfig(), {"data.path": path}) for path in ("/a", "/b"))
+    with claim(tmp_path, wrong):
         pass
+    with claim(tmp_path, right):
+        assert json.loads((tmp_path / CONFIG).read_text()) == to_dict(right)
+    (tmp_path / CHECKPOINTS / "8").mkdir(parents=True)
+    with pytest.raises(ValueError, match="'/b' -> '/a'"), claim(tmp_path, wrong):
+        pass
+    assert json.loads((tmp_path / CONFIG).read_text()) == to_dict(right)
