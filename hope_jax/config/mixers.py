@@ -70,14 +70,18 @@ class SelfModifyingConfig:
     read: Literal["running", "chunk_start"] = "running"  # Eq. 94 or Eq. 90
     activation: Literal["gelu", "silu"] = "gelu"  # sigma of Eq. 89
     targets: Literal["generated", "shared"] = "generated"  # v_hat = M(v), or v itself
-    hidden_norm: Literal["l2", "none"] = "l2"  # normalise the hidden layer of a memory
+    # Normalise the hidden layer of a memory: to unit length, "centred" around zero first.
+    hidden_norm: Literal["l2", "centred", "none"] = "l2"
     value_norm: Literal["l2", "rms", "none"] = "l2"  # normalise v before v_hat = M(v)
     input_norm: Literal["l2", "rms", "none"] = "l2"  # normalise what the generators read
     conv: int = 4  # width of the causal depthwise convolution; 0 turns it off
     conv_placement: Literal["per_role", "shared"] = "per_role"
-    max_rate: float = 1.0  # eta = max_rate * sigmoid(.)
-    initial_rate: float = 0.1  # eta at initialisation, before the tokens modulate it
-    initial_retention: float = 0.98  # alpha at initialisation
+    # eta = max_rate * sigmoid(.). None: 4 / chunk, at most 1. The writes of a chunk do not
+    # see each other's errors; where they sum to more than a few units they overshoot, and
+    # memories that generate their own keys and rates turn that into chaos.
+    max_rate: float | None = None
+    initial_rate: float | None = None  # eta at initialisation; None: 0.3 max_rate
+    initial_retention: float = 0.99  # alpha at initialisation
     initial_momentum: float = 0.5  # mu at initialisation
     gate: bool = True  # output gate SiLU(W_g x)
     bptt_chunks: int | None = None  # outer gradients cross at most this many chunks
@@ -106,7 +110,7 @@ class SelfModifyingConfig:
         choose("mixer.activation", self.activation, "gelu", "silu")
         choose("mixer.targets", self.targets, "generated", "shared")
         choose("mixer.remat", self.remat, "auto", "none", "chunk", "sqrt")
-        choose("mixer.hidden_norm", self.hidden_norm, "l2", "none")
+        choose("mixer.hidden_norm", self.hidden_norm, "l2", "centred", "none")
         choose("mixer.value_norm", self.value_norm, "l2", "rms", "none")
         choose("mixer.input_norm", self.input_norm, "l2", "rms", "none")
         choose("mixer.conv_placement", self.conv_placement, "per_role", "shared")
@@ -116,9 +120,9 @@ class SelfModifyingConfig:
                 0 < value < 1, f"mixer.{field} is {value}; it lies strictly between 0 and 1"
             )
         require(
-            0 < self.initial_rate < self.max_rate,
-            f"mixer.initial_rate {self.initial_rate} must lie between 0 and "
-            f"mixer.max_rate {self.max_rate}",
+            0 < self.start_rate < self.rate_limit,
+            f"mixer.initial_rate {self.start_rate} must lie between 0 and "
+            f"mixer.max_rate {self.rate_limit}",
         )
         chunks = (self.chunk, self.memory_chunk or self.chunk)
         require(
@@ -130,6 +134,18 @@ class SelfModifyingConfig:
             self.bptt_chunks is None or self.bptt_chunks >= 1,
             f"mixer.bptt_chunks is {self.bptt_chunks}; use None (no limit) or at least 1",
         )
+
+    @property
+    def rate_limit(self) -> float:
+        """Upper limit of eta: `max_rate`, or what the chunks allow."""
+        if self.max_rate is not None:
+            return self.max_rate
+        return min(1.0, 4 / max(self.chunk, self.memory_chunk or 1))
+
+    @property
+    def start_rate(self) -> float:
+        """Eta at initialisation: `initial_rate`, or 0.3 of the limit."""
+        return 0.3 * self.rate_limit if self.initial_rate is None else self.initial_rate
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""

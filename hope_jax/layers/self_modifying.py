@@ -84,7 +84,7 @@ def recurrence_spec(config: SelfModifyingConfig, size: int) -> SelfModifyingSpec
         scope=config.scope,
         read=config.read,
         momentum=config.momentum == "titans",
-        max_rate=config.max_rate,
+        max_rate=config.rate_limit,
         value_norm=config.value_norm,
         bptt_chunks=config.bptt_chunks,
         remat=config.remat,
@@ -208,7 +208,7 @@ class SelfModifyingTitans(nn.Module):
                 params[f"w_{name}"] = weight(self, f"w_{name}", shape, axes, dim**-0.5)
         if config.gate:
             params["w_gate"] = weight(self, "w_gate", shape, axes, dim**-0.5)
-        starts = {"eta": config.initial_rate / config.max_rate}
+        starts = {"eta": config.start_rate / config.rate_limit}
         if config.retention == "learned":
             starts["alpha"] = config.initial_retention
         if config.momentum == "titans":

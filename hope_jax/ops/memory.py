@@ -42,7 +42,8 @@ class MemorySpec:
       kind: "mlp" or "linear".
       activation: sigma of Eq. 89.
       hidden_norm: "l2" gives the second layer unit inputs, for which delta gradient
-        descent was derived (Eq. 57 with lambda = 1); "none" is Eq. 89 as printed.
+        descent was derived (Eq. 57 with lambda = 1); "centred" takes their mean off first,
+        so that hidden layers of unrelated keys share less; "none" is Eq. 89 as printed.
       objective: inner loss, "l2" (Eq. 93) or "dot" (Eq. 92, sign corrected).
       grad_factor: 2 keeps the factor of the squared norm's gradient, 1 drops it.
       targets: "generated" v_hat = M(v) by every memory (Eq. 88), or "shared": the value
@@ -56,7 +57,7 @@ class MemorySpec:
     rate_hidden: int
     kind: Literal["mlp", "linear"] = "mlp"
     activation: Literal["gelu", "silu"] = "gelu"
-    hidden_norm: Literal["l2", "none"] = "l2"
+    hidden_norm: Literal["l2", "centred", "none"] = "l2"
     objective: Literal["l2", "dot"] = "l2"
     grad_factor: float = 1.0
     targets: Literal["generated", "shared"] = "generated"
@@ -276,7 +277,7 @@ def local_gradients(
             shared_CZ = jnp.concatenate([v_CK] * len(spec.values), axis=-1)
             target_CZ = target_CZ.at[..., : shared_CZ.shape[-1]].set(shared_CZ)
         return LocalGradients(
-            in_CZ=_loss_gradient(spec, at_key_CZ, target_CZ), at_key_CZ=at_key_CZ
+            in_CZ=loss_gradient(spec, at_key_CZ, target_CZ), at_key_CZ=at_key_CZ
         )
 
     value_layer, rate_layer = (lambda w: w.w_value), (lambda w: w.w_rate)
@@ -288,13 +289,13 @@ def local_gradients(
         target = jnp.broadcast_to(v_1CK, key.out.shape)
     else:
         target = v_1CK + evaluate_stack(spec, value_layer, frozen, target_value).out
-    value = _loss_gradient(spec, k_1CK + key.out, target)
+    value = loss_gradient(spec, k_1CK + key.out, target)
     parts = [_through_hidden(spec, key, frozen, value, value_layer)]
     rate = rate_at_key = None
     if spec.rates:
         rate_at_key = evaluate_stack(spec, rate_layer, frozen, key_rate)
         rate_target = evaluate_stack(spec, rate_layer, frozen, target_rate).out
-        rate = _loss_gradient(spec, rate_at_key.out, rate_target)
+        rate = loss_gradient(spec, rate_at_key.out, rate_target)
         parts.append(_through_hidden(spec, rate_at_key, frozen, rate, rate_layer))
     return LocalGradients(
         in_CZ=jnp.concatenate(parts, axis=-1),
@@ -322,7 +323,7 @@ def second_layer_input(
       gradient: `[..., M, C, O]` at the output.
       eta: `[..., 1, C, 1]` learning rates.
     """
-    if spec.hidden_norm == "l2":
+    if spec.hidden_norm != "none":
         return at_key.hidden, gradient, eta
     square = jnp.sum(jnp.square(at_key.hidden), axis=-1, keepdims=True) + _NORM_EPS
     inverse = jax.lax.rsqrt(square)
@@ -333,11 +334,18 @@ def _hidden(spec: MemorySpec, pre: jax.Array) -> tuple[jax.Array, jax.Array | No
     hidden = spec.act(pre)
     if spec.hidden_norm == "none":
         return hidden, None
+    if spec.hidden_norm == "centred":
+        hidden = _centre(hidden)
     scale = jax.lax.rsqrt(jnp.sum(jnp.square(hidden), axis=-1, keepdims=True) + _HIDDEN_EPS)
     return hidden * scale, scale
 
 
-def _loss_gradient(spec: MemorySpec, output: jax.Array, target: jax.Array) -> jax.Array:
+def _centre(x: jax.Array) -> jax.Array:
+    return x - jnp.mean(x, axis=-1, keepdims=True)
+
+
+def loss_gradient(spec: MemorySpec, output: jax.Array, target: jax.Array) -> jax.Array:
+    """Gradient of the inner loss at a memory's output, the target held constant."""
     if spec.objective == "dot":
         return -spec.grad_factor * target
     return spec.grad_factor * (output - target)
@@ -352,12 +360,27 @@ def _through_hidden(
 ) -> jax.Array:
     """Carry the gradient at the second layer's output back to the pre-activations."""
     d_hidden = frozen.apply(gradient, lambda w: jnp.swapaxes(layer(w), -1, -2))
+    return _stack(through_hidden(spec, at_key, d_hidden))
+
+
+def through_hidden(spec: MemorySpec, at_key: Evaluation, d_hidden: jax.Array) -> jax.Array:
+    """Carry a gradient at the input of the second layers back through norm and activation.
+
+    Args:
+      spec: the group.
+      at_key: where the gradient is taken.
+      d_hidden: `[..., M, C, F]`.
+
+    Returns:
+      The gradient at the pre-activations, `[..., M, C, F]`.
+    """
     if at_key.scale is not None:
         along = jnp.sum(at_key.hidden * d_hidden, axis=-1, keepdims=True)
         d_hidden = at_key.scale * (d_hidden - at_key.hidden * along)
-    _, pull = jax.vjp(spec.act, at_key.pre)
-    (d_pre,) = pull(d_hidden)
-    return _stack(d_pre)
+        if spec.hidden_norm == "centred":
+            d_hidden = _centre(d_hidden)
+    (d_pre,) = jax.vjp(spec.act, at_key.pre)[1](d_hidden)
+    return d_pre
 
 
 def _unstack(spec: MemorySpec, pre_CZ: jax.Array) -> tuple[jax.Array, jax.Array | None]:

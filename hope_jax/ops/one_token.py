@@ -30,8 +30,10 @@ from hope_jax.ops.memory import (
     View,
     evaluate_stack,
     l2_normalise,
+    loss_gradient,
     second_layer_input,
     thin_matmul,
+    through_hidden,
 )
 from hope_jax.ops.self_modifying import (
     Group,
@@ -193,10 +195,10 @@ def _layer_writes(
 
     at_key, at_value = _rows(value)
     target = v_M1K if memory.targets == "shared" else v_M1K + at_value.out
-    add("w_value", at_key, _loss_gradient(memory, k_M1K + at_key.out, target))
+    add("w_value", at_key, loss_gradient(memory, k_M1K + at_key.out, target))
     if rate is not None:
         at_key, at_value = _rows(rate)
-        add("w_rate", at_key, _loss_gradient(memory, at_key.out, at_value.out))
+        add("w_rate", at_key, loss_gradient(memory, at_key.out, at_value.out))
     in_1Z = jnp.concatenate(in_1Z, axis=-1)
     writes["w_in"] = _LayerWrite(token.k, in_1Z, eta[..., None, None], spec.rule)
     return writes
@@ -243,11 +245,6 @@ def _evaluate(
     return value, rate
 
 
-def _loss_gradient(memory: MemorySpec, out: jax.Array, target: jax.Array) -> jax.Array:
-    error = -target if memory.objective == "dot" else out - target
-    return memory.grad_factor * error
-
-
 def _before_hidden(
     memory: MemorySpec, at_key: Evaluation, gradient: jax.Array, w: jax.Array
 ) -> jax.Array:
@@ -259,10 +256,7 @@ def _before_hidden(
         d_hidden = gradient * jnp.swapaxes(w, -1, -2)
     else:
         d_hidden = jnp.swapaxes(w @ jnp.swapaxes(gradient, -1, -2), -1, -2)
-    if at_key.scale is not None:
-        along = jnp.sum(at_key.hidden * d_hidden, axis=-1, keepdims=True)
-        d_hidden = at_key.scale * (d_hidden - at_key.hidden * along)
-    (d_pre,) = jax.vjp(memory.act, at_key.pre)[1](d_hidden)
+    d_pre = through_hidden(memory, at_key, d_hidden)
     return d_pre.reshape(*d_pre.shape[:2], 1, -1)
 
 

@@ -34,7 +34,9 @@ def unit(x, eps=1e-6):
 
 def hidden(opt, w, z):
     h = jax.nn.gelu(w["in"] @ z)
-    return unit(h, 1e-2) if opt.hidden_norm == "l2" else h
+    if opt.hidden_norm == "centred":
+        h = h - h.mean()
+    return h if opt.hidden_norm == "none" else unit(h, 1e-2)
 
 
 def apply(opt, w, z, residual):

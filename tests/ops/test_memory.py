@@ -16,6 +16,7 @@ from hope_jax.ops.memory import Frozen, evaluate, local_gradients, view
         {},
         {"objective": "dot"},
         {"hidden_norm": "none", "grad_factor": 2.0},
+        {"hidden_norm": "centred"},
         {"kind": "linear"},
         {"targets": "shared"},
     ],

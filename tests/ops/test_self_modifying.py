@@ -28,6 +28,7 @@ CASES = {
     "large memory chunk": dict(chunk=4, memory_chunk=16, momentum=True),
     "linear, odd chunk": dict(chunk=5, memory={"kind": "linear", "objective": "dot"}),
     "shared targets": dict(memory={"targets": "shared"}),
+    "centred hidden layer": dict(memory={"hidden_norm": "centred"}, momentum=True),
     "square-root remat": dict(chunk=2, remat="sqrt"),
 }
 
@@ -72,6 +73,7 @@ PLAIN = {
     "momentum": {"momentum": True},
     "dot": {"objective": "dot"},
     "literal hidden layer": {"hidden_norm": "none", "grad_factor": 2.0},
+    "centred hidden layer": {"hidden_norm": "centred"},
     "input only": {"scope": "input_only"},
     "chunk start, two sizes": {"read": "chunk_start", "chunk": 2, "memory_chunk": 4},
     "chunked": {"chunk": 4, "memory_chunk": 4},
