@@ -513,7 +513,11 @@ def _chunk_writes(
         x, g, eta = second_layer_input(memory, at_key, gradient, stacked.eta_C[..., None])
         if memory.hidden_norm == "none":
             out = start.apply(x, layer)
-        layer_gates = stacked.replace(eta_C=eta[..., 0])
+        layer_gates = stacked
+        if memory.hidden_norm == "none":  # every input has its own rate
+            layer_gates = stacked.replace(
+                eta_C=eta[..., 0], rate_before_CC=eta * stacked.before_CC
+            )
         writes = solve_writes(
             x,
             g,
