@@ -10,6 +10,7 @@ import jax
 from hope_jax.config import ModelConfig
 from hope_jax.layers.linear import constant, einsum, output_std, weight
 from hope_jax.layers.norm import rms_norm
+from hope_jax.ops.recompute import recomputed
 
 
 def level_mlp(
@@ -26,14 +27,21 @@ def level_mlp(
     Returns:
       `w_out (silu(w_gate n) * w_in n)` or `w_out gelu(w_in n)` with `n = rms_norm(x)`.
     """
-    normed_BTD = rms_norm(x_BTD, params["norm_scale"], eps)
-    hidden_BTF = einsum("btd,df->btf", normed_BTD, params["w_in"])
-    if "w_gate" in params:
-        gate_BTF = einsum("btd,df->btf", normed_BTD, params["w_gate"])
-        hidden_BTF = jax.nn.silu(gate_BTF) * hidden_BTF
-    else:
-        hidden_BTF = jax.nn.gelu(hidden_BTF)
-    return einsum("btf,fd->btd", hidden_BTF, params["w_out"])
+
+    def project(params, x_BTD):
+        normed_BTD = rms_norm(x_BTD, params["norm_scale"], eps)
+        names = [name for name in ("w_gate", "w_in") if name in params]
+        return [einsum("btd,df->btf", normed_BTD, params[name]) for name in names]
+
+    def activate(w_out, first_BTF, *gated_BTF):
+        hidden_BTF = jax.nn.gelu(first_BTF)
+        if gated_BTF:
+            hidden_BTF = jax.nn.silu(first_BTF) * gated_BTF[0]
+        return einsum("btf,fd->btd", hidden_BTF, w_out)
+
+    # the backward pass keeps the input and what the products with w_in and w_gate gave
+    projected = recomputed(project)(params, x_BTD)
+    return recomputed(activate)(params["w_out"], *projected)
 
 
 def split_hidden(hidden: int, levels: int) -> tuple[int, ...]:

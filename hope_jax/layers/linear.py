@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -50,8 +53,30 @@ def einsum(
     The weight is cast to the type of `x`. Matrix units accumulate bfloat16 products in
     float32 by themselves; the result is rounded to the type of `x`, so that what crosses
     chips is small, unless `result` asks for another type.
+
+    Args:
+      equation: axes of `x` that stay, then those that are summed, which come first in
+        `w`; the result may have its axes in any order.
+      x: activations.
+      w: weight.
+      result: type of the result; None: that of `x`.
     """
-    return jnp.einsum(equation, x, w.astype(x.dtype), preferred_element_type=result or x.dtype)
+    of_x, of_w, of_result = re.split(",|->", equation)
+    summed = sum(axis in of_w for axis in of_x)
+    if not of_w.startswith(of_x[-summed:]):
+        return jnp.einsum(
+            equation, x, w.astype(x.dtype), preferred_element_type=result or x.dtype
+        )
+    # As a product of two matrices: the gradient of the weight is one as well. As a tensor
+    # product it would be summed over two axes, for which a CPU first transposes copies.
+    kept, new = x.shape[:-summed], w.shape[summed:]
+    size = math.prod(w.shape[:summed])
+    rows = x.reshape(math.prod(kept), size)
+    columns = w.astype(x.dtype).reshape(size, math.prod(new))
+    y = jnp.matmul(rows, columns, preferred_element_type=result or x.dtype)
+    y = y.reshape(*kept, *new)
+    order = of_x[:-summed] + of_w[summed:]
+    return jnp.transpose(y, [order.index(axis) for axis in of_result])
 
 
 def compute_dtype(config: ModelConfig) -> jnp.dtype:

@@ -19,6 +19,7 @@ from hope_jax.layers.norm import rms_norm
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.memory import Memories, MemorySpec, l2_normalise
 from hope_jax.ops.one_token import read_few_tokens
+from hope_jax.ops.recompute import recomputed
 from hope_jax.ops.self_modifying import (
     Group,
     Inputs,
@@ -146,19 +147,28 @@ class SelfModifyingTitans(nn.Module):
                 state = SelfModifyingState(initial_state(spec, initial, batch), tail_BKD)
             return x_BTD, state
 
-        views, tail_BKD = self._views(x_BTD, state, reset_BT, kernels)
-        inputs = self._inputs(spec, x_BTD, views, projections, reset_BT, writes)
+        def prepare(x_BTD, kernels, projections):
+            views, tail_BKD = self._views(x_BTD, state, reset_BT, kernels)
+            inputs = self._inputs(spec, x_BTD, views, projections, reset_BT, writes)
+            return inputs, tail_BKD
+
+        inputs, tail_BKD = recomputed(prepare)(x_BTD, kernels, projections)
         recurrent = None if state is None else state.recurrent
         few = recurrent is not None and time <= _FEW_TOKENS
         reading = (read_few_tokens if few else read_and_write)(spec, initial, inputs, recurrent)
         self._sow(spec, reading, initial, writes)
 
-        y_BTHK = jnp.moveaxis(reading.y, 1, 2)
-        y_BTHK = rms_norm(y_BTHK, norm_scale, self.config.norm_eps).astype(x_BTD.dtype)
+        def finish(y_BHTK, norm_scale, w_out, *gate_BTHK):
+            y_BTHK = jnp.moveaxis(y_BHTK, 1, 2)
+            y_BTHK = rms_norm(y_BTHK, norm_scale, self.config.norm_eps).astype(x_BTD.dtype)
+            for gate in gate_BTHK:
+                y_BTHK = y_BTHK * nn.silu(gate)
+            return einsum("bthk,hkd->btd", y_BTHK, w_out)
+
+        gate_BTHK = ()
         if config.gate:
-            gate_BTHK = einsum("btd,dhk->bthk", x_BTD, projections["w_gate"])
-            y_BTHK = y_BTHK * nn.silu(gate_BTHK)
-        y_BTD = einsum("bthk,hkd->btd", y_BTHK, w_out)
+            gate_BTHK = (einsum("btd,dhk->bthk", x_BTD, projections["w_gate"]),)
+        y_BTD = recomputed(finish)(reading.y, norm_scale, w_out, *gate_BTHK)
         return y_BTD, SelfModifyingState(reading.state, tail_BKD)
 
     def _memories(self, spec: MemorySpec, name: str) -> Memories:

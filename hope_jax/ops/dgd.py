@@ -105,6 +105,7 @@ class ChunkGates:
     Attributes:
       eta_C: learning rates, 0 where not valid.
       before_CC: decay of the write at i as seen just before token r (i < r).
+      rate_before_CC: the same times the learning rate of the reader r.
       start_C: decay of the starting weights as seen just before token r.
       end_C: decay of the write at i at the end of the chunk; 0 if a reset forgot it.
       start_end_1: decay of the starting weights at the end of the chunk.
@@ -115,6 +116,7 @@ class ChunkGates:
 
     eta_C: jax.Array
     before_CC: jax.Array
+    rate_before_CC: jax.Array
     start_C: jax.Array
     end_C: jax.Array
     start_end_1: jax.Array
@@ -179,6 +181,7 @@ def chunk_gates(gates: Gates, reset_C: jax.Array | None = None) -> ChunkGates:
     return ChunkGates(
         eta_C=gates.eta,
         before_CC=before_CC,
+        rate_before_CC=gates.eta[..., None] * before_CC,
         start_C=start_C,
         end_C=live_CC[..., -1, :],
         start_end_1=start_end[..., None, None],
@@ -245,23 +248,25 @@ def solve_writes(
       rule: "dgd" or "gd".
     """
     eta_C1 = gates.eta_C[..., None]
-    eg_CZ = eta_C1 * g_CZ
     momentum = gates.momentum
     if rule == "gd":
         if momentum is None:
-            return ChunkWrites(x_CK, -eg_CZ, None)
+            return ChunkWrites(x_CK, -eta_C1 * g_CZ, None)
+        eg_CZ = eta_C1 * g_CZ
         return ChunkWrites(x_CK, jnp.zeros_like(eg_CZ), eg_CZ)
     gram_CC = x_CK @ jnp.swapaxes(x_CK, -1, -2)
-    decayed_CZ = gates.start_C[..., None] * start_read_CZ
-    if momentum is None:
-        rhs_CZ = -(eg_CZ + eta_C1 * decayed_CZ)
+    eg_CZ = None
+    if momentum is None:  # signs and decays on the vectors, where they cost nothing
+        rhs_CZ = -eta_C1 * g_CZ - (eta_C1 * gates.start_C[..., None]) * start_read_CZ
     else:
+        eg_CZ = eta_C1 * g_CZ
+        decayed_CZ = gates.start_C[..., None] * start_read_CZ
         from_momentum_CZ = (momentum.before_CC * gram_CC) @ eg_CZ
         rhs_CZ = eta_C1 * (
             from_momentum_CZ - decayed_CZ - momentum.start_C[..., None] * momentum_read_CZ
         )
-    u_CZ = unit_lower_solve(eta_C1 * gates.before_CC * gram_CC, rhs_CZ)
-    return ChunkWrites(x_CK, u_CZ, None if momentum is None else eg_CZ)
+    u_CZ = unit_lower_solve(gates.rate_before_CC * gram_CC, rhs_CZ)
+    return ChunkWrites(x_CK, u_CZ, eg_CZ)
 
 
 def read_running(
@@ -308,7 +313,7 @@ def apply_writes(
     """
     base_KZ = w_KZ
     if gates.fresh_C is not None:
-        base_KZ = jnp.where(gates.fresh_C[..., -1, None, None], initial_KZ, w_KZ)
+        base_KZ = _fresh_weights(w_KZ, initial_KZ, gates.fresh_C[..., -1, None, None])
     added_CZ = gates.end_C[..., None] * writes.u_CZ
     momentum = gates.momentum
     if momentum is None:
@@ -319,6 +324,27 @@ def apply_writes(
     carried_CZ = momentum.carry_C[..., None] * writes.eg_CZ
     carried_KZ = _sum_of_outer(writes.x_CK, carried_CZ)
     return new_w_KZ, momentum.start_carry_1 * s_KZ - carried_KZ
+
+
+@jax.custom_vjp
+def _fresh_weights(w_KZ: jax.Array, initial_KZ: jax.Array, fresh_11: jax.Array) -> jax.Array:
+    """The initial weights in rows that are fresh; their gradient is summed only if any is."""
+    return jnp.where(fresh_11, initial_KZ, w_KZ)
+
+
+def _fresh_weights_forward(w_KZ, initial_KZ, fresh_11):
+    return jnp.where(fresh_11, initial_KZ, w_KZ), (initial_KZ, fresh_11)
+
+
+def _fresh_weights_backward(saved, d_KZ):
+    initial_KZ, fresh_11 = saved
+    select = lambda initial_KZ: jnp.where(fresh_11, initial_KZ, 0.0)
+    pull = lambda: jax.vjp(select, initial_KZ)[1](d_KZ)[0]
+    d_initial_KZ = jax.lax.cond(jnp.any(fresh_11), pull, lambda: jnp.zeros_like(initial_KZ))
+    return jnp.where(fresh_11, 0.0, d_KZ), d_initial_KZ, None
+
+
+_fresh_weights.defvjp(_fresh_weights_forward, _fresh_weights_backward)
 
 
 def _sum_of_outer(x_CK: jax.Array, u_CZ: jax.Array) -> jax.Array:

@@ -112,6 +112,44 @@ def thin_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     return x * w if w.shape[-2] == 1 else x @ w
 
 
+@jax.custom_vjp
+def _fresh_matmul(
+    x: jax.Array, w: jax.Array, initial: jax.Array, fresh: jax.Array
+) -> jax.Array:
+    """`x @ initial` where `fresh`, `x @ w` elsewhere; one product where nothing is fresh.
+
+    The backward pass takes the branch anew. Left to autodiff, a branch hands on what both
+    branches would save, and the usual one fills the other's share with zeros.
+    """
+    return jax.lax.cond(jnp.any(fresh), _select_matmul, _usual_matmul, x, w, initial, fresh)
+
+
+def _usual_matmul(x, w, initial, fresh):
+    del initial, fresh
+    return thin_matmul(x, w)
+
+
+def _select_matmul(x, w, initial, fresh):
+    return jnp.where(fresh, thin_matmul(x, initial), thin_matmul(x, w))
+
+
+def _fresh_forward(x, w, initial, fresh):
+    return _fresh_matmul(x, w, initial, fresh), (x, w, initial, fresh)
+
+
+def _fresh_backward(saved, d_out):
+    *operands, fresh = saved
+
+    def pull(matmul):
+        return lambda: jax.vjp(lambda *args: matmul(*args, fresh), *operands)[1](d_out)
+
+    grads = jax.lax.cond(jnp.any(fresh), pull(_select_matmul), pull(_usual_matmul))
+    return *grads, None
+
+
+_fresh_matmul.defvjp(_fresh_forward, _fresh_backward)
+
+
 @flax.struct.dataclass
 class View:
     """Memories, and the same weights taken apart by name.
@@ -166,13 +204,12 @@ class Frozen:
 
     def apply(self, x: jax.Array, layer: Callable[[View], jax.Array]) -> jax.Array:
         """`x @ layer(weights)`, with the initial weights where a token is fresh."""
-        read = thin_matmul(x, layer(self.weights))
         if self.fresh_C is None:
-            return read
+            return thin_matmul(x, layer(self.weights))
         fresh = self.fresh_C.reshape(
-            *self.fresh_C.shape[:-1], *(1,) * (read.ndim - self.fresh_C.ndim - 1), -1, 1
+            *self.fresh_C.shape[:-1], *(1,) * (x.ndim - self.fresh_C.ndim - 1), -1, 1
         )
-        return jnp.where(fresh, thin_matmul(x, layer(self.initial)), read)
+        return _fresh_matmul(x, layer(self.weights), layer(self.initial), fresh)
 
 
 @flax.struct.dataclass

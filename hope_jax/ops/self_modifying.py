@@ -439,56 +439,36 @@ def _chunk(
     is_first: jax.Array,
     aligned: bool,
 ) -> tuple[Memories, Memories | None, tuple]:
-    """One chunk; the rare general form runs only where it is needed.
+    """One chunk; a chunk that was begun before sees the frozen memories of its state.
 
-    Where no document starts and the state stands at a boundary, the frozen memories are
-    the running ones and every product with them is computed once.
+    In all others the frozen memories are the running ones, and every product with them is
+    computed once.
     """
-    if aligned and part.reset is None:
-        return _chunk_writes(spec, group, None, state, part)
-
-    def plain(state):
-        return _chunk_writes(spec, group, None, state, part.replace(reset=None))
-
-    def general(state):
-        frozen = state.frozen
-        if not aligned:
-            frozen = jax.tree.map(
-                lambda f, w: jnp.where(is_first, f, w), state.frozen, state.running
-            )
-        else:
-            frozen = state.running
-        return _chunk_writes(spec, group, (frozen, rows), state, part)
-
-    needed = False if part.reset is None else jnp.any(part.reset)
-    if not aligned:
-        needed = needed | is_first
-    return jax.lax.cond(needed, general, plain, state)
+    if aligned:
+        return _chunk_writes(spec, group, None, rows, state, part)
+    begun = lambda state: _chunk_writes(spec, group, state.frozen, rows, state, part)
+    whole = lambda state: _chunk_writes(spec, group, None, rows, state, part)
+    return jax.lax.cond(is_first, begun, whole, state)
 
 
 def _chunk_writes(
     spec: SelfModifyingSpec,
     group: Group,
-    general: tuple[Memories, Memories] | None,
+    frozen_weights: Memories | None,
+    initial: Memories,
     state: GroupState,
     part: Inputs,
 ) -> tuple[Memories, Memories | None, tuple]:
     """Generate, write and read one chunk in closed form.
 
-    `general` gives frozen memories that differ from the running ones and the initial
-    ones that a reset falls back to; None: frozen = running, no resets.
+    `frozen_weights` differ from the running ones; None: they are the same. `initial` is
+    what a reset falls back to.
     """
     memory, momentum = group.spec, state.momentum
-    initial = fresh_C = None
-    if general is None:
-        frozen = start = Frozen(view(memory, state.running))
-    else:
-        frozen_weights, initial = general
-        if part.reset is not None:
-            fresh_C = jnp.cumsum(part.reset, axis=-1) > 0
-        fallback = view(memory, initial)
-        frozen = Frozen(view(memory, frozen_weights), fallback, fresh_C)
-        start = Frozen(view(memory, state.running), fallback, fresh_C)
+    start = _seen(memory, state.running, initial, part.reset)
+    frozen = start
+    if frozen_weights is not None:
+        frozen = _seen(memory, frozen_weights, initial, part.reset)
     part = _signals(spec, group, frozen, part)
     grads = local_gradients(memory, frozen, part.k, part.v)
     reset = part.reset
@@ -505,7 +485,7 @@ def _chunk_writes(
 
     # First layers: one system for all memories.
     start_read = grads.at_key_CZ
-    if general is not None:
+    if frozen is not start:
         start_read = start.apply(part.k, lambda w: w.w_in)
     writes_in = solve_writes(
         part.k,
@@ -519,7 +499,7 @@ def _chunk_writes(
     new["w_in"], new_momentum["w_in"] = apply_writes(
         state.running.w_in,
         None if momentum is None else momentum.w_in,
-        None if initial is None else initial.w_in,
+        initial.w_in,
         writes_in,
         gates,
     )
@@ -535,11 +515,15 @@ def _chunk_writes(
         if at_key is None:
             continue
         layer = lambda w, name=name: getattr(w, name)
-        out = at_key.out if general is None else start.apply(at_key.hidden, layer)
+        out = at_key.out if frozen is start else start.apply(at_key.hidden, layer)
         x, g, eta = second_layer_input(memory, at_key, gradient, stacked.eta_C[..., None])
         if memory.hidden_norm == "none":
             out = start.apply(x, layer)
-        layer_gates = stacked.replace(eta_C=eta[..., 0])
+        layer_gates = stacked
+        if memory.hidden_norm == "none":  # every input has its own rate
+            layer_gates = stacked.replace(
+                eta_C=eta[..., 0], rate_before_CC=eta * stacked.before_CC
+            )
         writes = solve_writes(
             x,
             g,
@@ -551,7 +535,7 @@ def _chunk_writes(
         new[name], new_momentum[name] = apply_writes(
             layer(state.running),
             None if momentum is None else layer(momentum),
-            None if initial is None else layer(initial),
+            layer(initial),
             writes,
             layer_gates,
         )
@@ -562,18 +546,25 @@ def _chunk_writes(
     signals = {"eta": part.eta, "alpha": part.alpha}
     if "memory" not in memory.values:  # the main memory comes in a later group
         signals |= {"k": part.k, "v": part.v, "q": part.q}
-    elif True:
-        if spec.read == "chunk_start":
-            y = evaluate(memory, "memory", frozen, part.q)
-        else:
-            y = _read(
-                memory, start, momentum, part.q, writes_in, gates, writes_value, gates_value
-            )
+    elif spec.read == "chunk_start":
+        y = evaluate(memory, "memory", frozen, part.q)
+    else:
+        y = _read(memory, start, momentum, part.q, writes_in, gates, writes_value, gates_value)
     return (
         Memories(**new),
         None if momentum is None else Memories(**new_momentum),
         (y, signals),
     )
+
+
+def _seen(
+    memory: MemorySpec, weights: Memories, initial: Memories, reset_C: jax.Array | None
+) -> Frozen:
+    """The weights, or from the first reset of the chunk on the initial ones."""
+    if reset_C is None:
+        return Frozen(view(memory, weights))
+    fresh_C = jnp.cumsum(reset_C, axis=-1) > 0
+    return Frozen(view(memory, weights), view(memory, initial), fresh_C)
 
 
 def _read(memory, start, momentum, q_CK, writes_in, gates, writes_value, gates_value):
