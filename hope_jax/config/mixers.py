@@ -67,6 +67,7 @@ class SelfModifyingConfig:
     scope: Literal["per_layer", "input_only"] = "per_layer"  # which weights DGD decays
     momentum: Literal["none", "titans"] = "none"
     retention: Literal["learned", "none"] = "learned"  # none: alpha = 1
+    decay_to: Literal["zero", "initial"] = "zero"  # where alpha < 1 takes the weights
     read: Literal["running", "chunk_start"] = "running"  # Eq. 94 or Eq. 90
     activation: Literal["gelu", "silu"] = "gelu"  # sigma of Eq. 89
     targets: Literal["generated", "shared"] = "generated"  # v_hat = M(v), or v itself
@@ -106,6 +107,7 @@ class SelfModifyingConfig:
         choose("mixer.scope", self.scope, "per_layer", "input_only")
         choose("mixer.momentum", self.momentum, "none", "titans")
         choose("mixer.retention", self.retention, "learned", "none")
+        choose("mixer.decay_to", self.decay_to, "zero", "initial")
         choose("mixer.read", self.read, "running", "chunk_start")
         choose("mixer.activation", self.activation, "gelu", "silu")
         choose("mixer.targets", self.targets, "generated", "shared")

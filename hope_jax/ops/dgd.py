@@ -10,6 +10,9 @@ The write of every memory (Eq. 88), with Titans momentum as an option::
 `[K, Z]` (a layer computes `x @ W`), the transpose of the paper's. `rule="gd"` drops the
 `x x^T` term (the ablation "w/o DGD").
 
+Retention decays towards zero, or as an option towards a fixed matrix W' such as the initial
+weights: `alpha_t W_{t-1} + (1 - alpha_t) W'` takes the place of `alpha_t W_{t-1}`.
+
 `dgd_step` is one token. `ChunkWrites` is the exact closed form for a chunk whose
 gradients `g` were all taken at one frozen state: one unit lower triangular C x C system
 (`hope_jax.ops.triangular`), everything else matmuls, and no division by the retention.
@@ -66,6 +69,7 @@ def dgd_step(
     g_Z: jax.Array,
     gates: Gates,
     rule: Rule = "dgd",
+    toward_KZ: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
     """Write one token (Eq. 88): the plain recurrence that every faster form must equal.
 
@@ -76,6 +80,7 @@ def dgd_step(
       g_Z: `[..., Z]` gradient at the output of the layer.
       gates: gates of this token, each `[...]`.
       rule: "dgd", or "gd" without the rank-one decay.
+      toward_KZ: what the weights decay to; None: zero.
 
     Returns:
       New weights and momentum.
@@ -84,6 +89,8 @@ def dgd_step(
     eta = gates.eta[..., None, None]
     gradient = x_K[..., :, None] * g_Z[..., None, :]
     new_KZ = gates.alpha[..., None, None] * w_KZ
+    if toward_KZ is not None:
+        new_KZ = new_KZ + (1 - gates.alpha[..., None, None]) * toward_KZ
     if rule == "dgd":
         # The rank-one form costs K Z; the matrix (alpha I - eta x x^T) would cost K^2 Z.
         read_Z = jnp.einsum("...k,...kz->...z", x_K, w_KZ)
@@ -233,6 +240,7 @@ def solve_writes(
     momentum_read_CZ: jax.Array | None,
     gates: ChunkGates,
     rule: Rule = "dgd",
+    toward_read_CZ: jax.Array | None = None,
 ) -> ChunkWrites:
     """Solve the writes of one chunk (the exact closed form of Eqs. 88 and 90).
 
@@ -246,6 +254,7 @@ def solve_writes(
       momentum_read_CZ: `x_r S` at the starting momentum; None without momentum.
       gates: from `chunk_gates`.
       rule: "dgd" or "gd".
+      toward_read_CZ: `x_r W'` of what the weights decay to; None: zero.
     """
     eta_C1 = gates.eta_C[..., None]
     momentum = gates.momentum
@@ -258,9 +267,12 @@ def solve_writes(
     eg_CZ = None
     if momentum is None:  # signs and decays on the vectors, where they cost nothing
         rhs_CZ = -eta_C1 * g_CZ - (eta_C1 * gates.start_C[..., None]) * start_read_CZ
+        if toward_read_CZ is not None:
+            gone_C1 = 1 - gates.start_C[..., None]
+            rhs_CZ = rhs_CZ - (eta_C1 * gone_C1) * toward_read_CZ
     else:
         eg_CZ = eta_C1 * g_CZ
-        decayed_CZ = gates.start_C[..., None] * start_read_CZ
+        decayed_CZ = _decayed(gates, start_read_CZ, toward_read_CZ)
         from_momentum_CZ = (momentum.before_CC * gram_CC) @ eg_CZ
         rhs_CZ = eta_C1 * (
             from_momentum_CZ - decayed_CZ - momentum.start_C[..., None] * momentum_read_CZ
@@ -275,6 +287,7 @@ def read_running(
     momentum_read_CZ: jax.Array | None,
     writes: ChunkWrites,
     gates: ChunkGates,
+    toward_read_CZ: jax.Array | None = None,
 ) -> jax.Array:
     """`q_r W_{r-1}` for every token of the chunk: each sees all writes before its own.
 
@@ -284,9 +297,10 @@ def read_running(
       momentum_read_CZ: `q_r S` at the starting momentum; None without momentum.
       writes: from `solve_writes`.
       gates: from `chunk_gates`.
+      toward_read_CZ: `q_r W'` of what the weights decay to; None: zero.
     """
     scores_CC = q_CK @ jnp.swapaxes(writes.x_CK, -1, -2)
-    read_CZ = gates.start_C[..., None] * start_read_CZ
+    read_CZ = _decayed(gates, start_read_CZ, toward_read_CZ)
     read_CZ = read_CZ + (gates.before_CC * scores_CC) @ writes.u_CZ
     if gates.momentum is not None:
         momentum = gates.momentum
@@ -295,12 +309,22 @@ def read_running(
     return read_CZ
 
 
+def _decayed(
+    gates: ChunkGates, start_read_CZ: jax.Array, toward_read_CZ: jax.Array | None
+) -> jax.Array:
+    """What token r reads in the starting weights, which have decayed since."""
+    kept_C1 = gates.start_C[..., None]
+    read_CZ = kept_C1 * start_read_CZ
+    return read_CZ if toward_read_CZ is None else read_CZ + (1 - kept_C1) * toward_read_CZ
+
+
 def apply_writes(
     w_KZ: jax.Array,
     s_KZ: jax.Array | None,
     initial_KZ: jax.Array | None,
     writes: ChunkWrites,
     gates: ChunkGates,
+    toward_KZ: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
     """Weights and momentum at the end of the chunk.
 
@@ -310,16 +334,20 @@ def apply_writes(
       initial_KZ: weights that a reset falls back to; unused (None) without resets.
       writes: from `solve_writes`.
       gates: from `chunk_gates`.
+      toward_KZ: what the weights decay to; None: zero.
     """
     base_KZ = w_KZ
     if gates.fresh_C is not None:
         base_KZ = _fresh_weights(w_KZ, initial_KZ, gates.fresh_C[..., -1, None, None])
+    base_KZ = gates.start_end_1 * base_KZ
+    if toward_KZ is not None:
+        base_KZ = base_KZ + (1 - gates.start_end_1) * toward_KZ
     added_CZ = gates.end_C[..., None] * writes.u_CZ
     momentum = gates.momentum
     if momentum is None:
-        return gates.start_end_1 * base_KZ + _sum_of_outer(writes.x_CK, added_CZ), None
+        return base_KZ + _sum_of_outer(writes.x_CK, added_CZ), None
     added_CZ = added_CZ - momentum.end_C[..., None] * writes.eg_CZ
-    new_w_KZ = gates.start_end_1 * base_KZ + momentum.start_end_1 * s_KZ
+    new_w_KZ = base_KZ + momentum.start_end_1 * s_KZ
     new_w_KZ = new_w_KZ + _sum_of_outer(writes.x_CK, added_CZ)
     carried_CZ = momentum.carry_C[..., None] * writes.eg_CZ
     carried_KZ = _sum_of_outer(writes.x_CK, carried_CZ)

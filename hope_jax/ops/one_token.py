@@ -42,6 +42,7 @@ from hope_jax.ops.self_modifying import (
     Reading,
     RecurrentState,
     SelfModifyingSpec,
+    decay_target,
     normalise,
     read_token_by_token,
 )
@@ -78,7 +79,7 @@ class _LayerWrite:
 
 
 def _step_group(
-    spec: SelfModifyingSpec, group: Group, state: GroupState, token: Inputs
+    spec: SelfModifyingSpec, group: Group, first: GroupState, state: GroupState, token: Inputs
 ) -> tuple[Inputs, jax.Array | None, GroupState]:
     """One token of one group; arrays of `token` keep a time axis of length 1."""
     memory, running = group.spec, state.running
@@ -95,10 +96,12 @@ def _step_group(
     if q_out is not None:
         y = q_1K + q_out
     new, momentum = {}, {}
+    toward = decay_target(spec, first.running)
     for name, write in writes.items():
         old = None if state.momentum is None else getattr(state.momentum, name)
+        target = None if toward is None else getattr(toward, name)
         new[name], momentum[name] = _write(
-            getattr(running, name), old, write, reads[name], gates
+            getattr(running, name), old, write, reads[name], gates, target
         )
     momentum = None if state.momentum is None else Memories(**momentum)
     return token, y, GroupState(Memories(**new), state.frozen, momentum)
@@ -266,6 +269,7 @@ def _write(
     write: _LayerWrite,
     read_1Z: jax.Array,
     gates: Gates,
+    toward_KZ: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array | None]:
     """`dgd.dgd_step` where `x W` is at hand and the gates are masked."""
 
@@ -275,6 +279,8 @@ def _write(
     x_K1 = jnp.swapaxes(write.x_1K, -1, -2)
     step_KZ = x_K1 * (write.eta_11 * write.g_1Z)
     new_KZ = gate(gates.alpha) * w_KZ
+    if toward_KZ is not None:
+        new_KZ = new_KZ + gate(1 - gates.alpha) * toward_KZ
     if write.rule == "dgd":
         new_KZ = new_KZ - x_K1 * (write.eta_11 * read_1Z)
     if s_KZ is None:

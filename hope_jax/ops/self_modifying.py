@@ -73,6 +73,7 @@ class SelfModifyingSpec:
         "input_only" the first layers alone.
       read: "running" reads `M_{t-1}` (Eq. 94), "chunk_start" the chunk's state (Eq. 90).
       momentum: whether writes carry Titans momentum.
+      decay_to: what retention decays the weights to, zero (Eq. 88) or their initial values.
       max_rate: eta = max_rate * sigmoid(.).
       value_norm: normalisation of v.
       bptt_chunks: outer gradients cross at most this many chunks; None: all.
@@ -86,6 +87,7 @@ class SelfModifyingSpec:
     scope: Literal["per_layer", "input_only"] = "per_layer"
     read: Literal["running", "chunk_start"] = "running"
     momentum: bool = False
+    decay_to: Literal["zero", "initial"] = "zero"
     max_rate: float = 1.0
     value_norm: Literal["l2", "rms", "none"] = "l2"
     bptt_chunks: int | None = None
@@ -244,7 +246,7 @@ def read_token_by_token(
         groups, position = [], state.position
         for group, first, old in zip(spec.groups, rows.groups, state.groups, strict=True):
             old = _forget(first, old, token)
-            token, y, new = step_group(spec, group, old, token)
+            token, y, new = step_group(spec, group, first, old, token)
             boundary = (position + 1) % group.chunk == 0
             # a branch copies nothing between boundaries, where a selection copies every token
             frozen = jax.lax.cond(
@@ -310,8 +312,13 @@ def _forget(first: GroupState, state: GroupState, token: Inputs) -> GroupState:
     )
 
 
+def decay_target(spec: SelfModifyingSpec, initial: Memories) -> Memories | None:
+    """What the weights decay to; None: zero."""
+    return initial if spec.decay_to == "initial" else None
+
+
 def _step_group(
-    spec: SelfModifyingSpec, group: Group, state: GroupState, token: Inputs
+    spec: SelfModifyingSpec, group: Group, first: GroupState, state: GroupState, token: Inputs
 ) -> tuple[Inputs, jax.Array | None, GroupState]:
     """One token of one group; arrays of `token` keep a time axis of length 1."""
     memory, frozen = group.spec, Frozen(view(group.spec, state.frozen))
@@ -324,6 +331,7 @@ def _step_group(
     gates = Gates(token.eta, token.alpha, token.mu, token.valid)
     gates = jax.tree.map(lambda g: jnp.broadcast_to(g, token.eta.shape)[..., 0], gates)
     running, momentum = state.running, state.momentum
+    toward = decay_target(spec, first.running)
     new, new_momentum = {}, {}
     outer = spec.rule if spec.scope == "per_layer" else "gd"
     new["w_in"], new_momentum["w_in"] = dgd_step(
@@ -333,6 +341,7 @@ def _step_group(
         grads.in_CZ[..., 0, :],
         gates,
         spec.rule,
+        None if toward is None else toward.w_in,
     )
     for name, at_key, gradient in (
         ("w_value", grads.value_at_key, grads.value),
@@ -351,6 +360,7 @@ def _step_group(
             g[..., 0, :],
             stacked,
             outer,
+            None if toward is None else getattr(toward, name),
         )
     return (
         token,
@@ -483,6 +493,12 @@ def _chunk_writes(
         None if reset is None else jnp.broadcast_to(reset, shape),
     )
 
+    target = decay_target(spec, initial)
+    toward = None if target is None else Frozen(view(memory, target))
+
+    def read_target(x, layer):
+        return None if toward is None else toward.apply(x, layer)
+
     # First layers: one system for all memories.
     start_read = grads.at_key_CZ
     if frozen is not start:
@@ -494,6 +510,7 @@ def _chunk_writes(
         None if momentum is None else part.k @ momentum.w_in,
         gates,
         spec.rule,
+        read_target(part.k, lambda w: w.w_in),
     )
     new, new_momentum = {}, {}
     new["w_in"], new_momentum["w_in"] = apply_writes(
@@ -502,6 +519,7 @@ def _chunk_writes(
         initial.w_in,
         writes_in,
         gates,
+        None if target is None else target.w_in,
     )
 
     # Second layers: every memory has its own input, hence its own system.
@@ -531,6 +549,7 @@ def _chunk_writes(
             None if momentum is None else thin_matmul(x, layer(momentum)),
             layer_gates,
             outer,
+            read_target(x, layer),
         )
         new[name], new_momentum[name] = apply_writes(
             layer(state.running),
@@ -538,6 +557,7 @@ def _chunk_writes(
             layer(initial),
             writes,
             layer_gates,
+            None if target is None else layer(target),
         )
         if name == "w_value":
             writes_value, gates_value = writes, layer_gates
@@ -549,7 +569,15 @@ def _chunk_writes(
     elif spec.read == "chunk_start":
         y = evaluate(memory, "memory", frozen, part.q)
     else:
-        y = _read(memory, start, momentum, part.q, writes_in, gates, writes_value, gates_value)
+        y = _read(
+            memory,
+            start,
+            momentum,
+            part.q,
+            (writes_in, gates),
+            (writes_value, gates_value),
+            read_target,
+        )
     return (
         Memories(**new),
         None if momentum is None else Memories(**new_momentum),
@@ -567,8 +595,14 @@ def _seen(
     return Frozen(view(memory, weights), view(memory, initial), fresh_C)
 
 
-def _read(memory, start, momentum, q_CK, writes_in, gates, writes_value, gates_value):
-    """`M_{t-1}(q_t)` of the main memory for every token of the chunk."""
+def _read(memory, start, momentum, q_CK, first_layer, second_layer, read_target):
+    """`M_{t-1}(q_t)` of the main memory for every token of the chunk.
+
+    `first_layer` and `second_layer` are writes and gates, `read_target(x, layer)` is what
+    `x` reads in the weights that are decayed to, or None.
+    """
+    writes_in, gates = first_layer
+    writes_value, gates_value = second_layer
     columns = memory.columns("memory")
     if momentum is not None:
         momentum = view(memory, momentum)
@@ -582,6 +616,7 @@ def _read(memory, start, momentum, q_CK, writes_in, gates, writes_value, gates_v
             eg_CZ=None if writes_in.eg_CZ is None else writes_in.eg_CZ[..., columns],
         ),
         gates,
+        read_target(q_CK, first),
     )
     if memory.kind == "linear":
         return pre
@@ -595,6 +630,7 @@ def _read(memory, start, momentum, q_CK, writes_in, gates, writes_value, gates_v
         None if momentum is None else hidden @ second(momentum),
         one(writes_value),
         one(gates_value),
+        read_target(hidden, second),
     )
     return q_CK + out
 

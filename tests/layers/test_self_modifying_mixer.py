@@ -46,9 +46,15 @@ OPTIONS = [
     {"adaptive": ()},
     {"adaptive": ("k", "v", "q", "eta", "alpha"), "momentum": "titans"},
     {"adaptive": ("v", "eta"), "retention": "none", "rule": "gd", "gate": False},
-    {"adaptive": ("k",), "conv": 0, "input_norm": "rms", "value_norm": "rms"},
+    {"adaptive": ("k",), "conv": 0, "input_norm": "rms", "decay_to": "initial"},
     {"memory": "linear", "conv_placement": "shared", "objective": "dot"},
-    {"memory_chunk": 2, "activation": "silu", "hidden_norm": "none", "hidden": 12},
+    {
+        "memory_chunk": 2,
+        "activation": "silu",
+        "hidden_norm": "none",
+        "hidden": 12,
+        "value_norm": "rms",
+    },
     {"chunk": 2, "memory_chunk": 4, "read": "chunk_start", "scope": "input_only"},
 ]
 

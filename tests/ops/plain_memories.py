@@ -23,6 +23,7 @@ class Plain:
     momentum: bool = False
     grad_factor: float = 1.0
     targets: str = "generated"
+    decay_to: str = "zero"
     max_rate: float = 1.0
     chunk: int = 1
     memory_chunk: int = 1
@@ -53,8 +54,8 @@ def inner_loss(opt, w, k, target, residual):
     return 0.5 * opt.grad_factor * jnp.sum((out - target) ** 2)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 6))
-def write(opt, w, s, frozen, k, target, residual, eta, alpha, mu):
+@functools.partial(jax.jit, static_argnums=(0, 7))
+def write(opt, w, s, frozen, initial, k, target, residual, eta, alpha, mu):
     """One write of one memory: Eq. 88 with per-layer delta gradient descent."""
     gradient = jax.grad(lambda w: inner_loss(opt, w, k, target, residual))(frozen)
     new_w, new_s = {}, {}
@@ -76,6 +77,8 @@ def write(opt, w, s, frozen, k, target, residual, eta, alpha, mu):
         else:
             new_s[name] = s[name]
             new_w[name] = w[name] @ decay - rate * g
+        if opt.decay_to == "initial":
+            new_w[name] = new_w[name] + (1 - alpha) * initial[name]
     return new_w, new_s
 
 
@@ -115,8 +118,8 @@ def run(opt, memories, tokens, resets=()):
             if opt.targets == "shared" and residual:
                 target = v
             new[m], new_s[m] = write(
-                opt, running[m], momentum[m], frozen[m], k, target, residual, eta, alpha,
-                token["mu"],
+                opt, running[m], momentum[m], frozen[m], memories[m], k, target, residual,
+                eta, alpha, token["mu"],
             )  # fmt: skip
         running, momentum = new, new_s
     return jnp.stack(reads), running, frozen

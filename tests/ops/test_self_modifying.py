@@ -29,6 +29,8 @@ CASES = {
     "linear, odd chunk": dict(chunk=5, memory={"kind": "linear", "objective": "dot"}),
     "shared targets": dict(memory={"targets": "shared"}),
     "centred hidden layer": dict(memory={"hidden_norm": "centred"}, momentum=True),
+    "decay to initial": dict(decay_to="initial"),
+    "decay to initial, momentum": dict(decay_to="initial", momentum=True, rule="gd"),
     "square-root remat": dict(chunk=2, remat="sqrt"),
 }
 
@@ -74,6 +76,7 @@ PLAIN = {
     "dot": {"objective": "dot"},
     "literal hidden layer": {"hidden_norm": "none", "grad_factor": 2.0},
     "centred hidden layer": {"hidden_norm": "centred"},
+    "decay to initial": {"decay_to": "initial", "chunk": 4, "memory_chunk": 4},
     "input only": {"scope": "input_only"},
     "chunk start, two sizes": {"read": "chunk_start", "chunk": 2, "memory_chunk": 4},
     "chunked": {"chunk": 4, "memory_chunk": 4},
