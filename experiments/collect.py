@@ -1,0 +1,125 @@
+"""Keep what finished runs found, and tell it in one table.
+
+    python experiments/collect.py quickstart runs/quickstart \\
+        --command "hope train --config experiments/quickstart.py"
+    python experiments/collect.py tinyshakespeare/hope runs/a runs/b runs/c --command "..."
+    python experiments/collect.py            # only write the table again
+
+Copies summary.json, metrics.jsonl and the plots of each run to experiments/results/NAME/SEED
+and writes experiments/results/README.md anew from all that is there. Runs of one name are
+seeds of one configuration; the table gives their mean and range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+KEPT = ("summary.json", "metrics.jsonl", "loss.png", "loss_by_position.png")
+COLUMNS = (
+    "run",
+    "seeds",
+    "parameters",
+    "tokens",
+    "context",
+    "held-out nats/token",
+    "bits/byte",
+    "writes off",
+    "byte 3-gram",
+    "byte 5-gram",
+    "skipped steps",
+    "CPU min",
+    "wall min",
+)
+HEAD = """# Results
+
+Written by `python experiments/collect.py` from the folders beside it; each holds the summary of
+a run (configuration, versions, device, seeds, figures), its log and its plots. Losses are nats
+per token on held-out text that no step has seen, mean over seeds with the range in brackets.
+Wall time says little where runs shared the machine; `cpus` is how many processors they had.
+
+"""
+
+
+def keep(name: str, runs: list[Path], command: str) -> None:
+    """Copy what is small and worth keeping of finished runs."""
+    for run in runs:
+        if not (run / "summary.json").exists():
+            raise SystemExit(f"{run} has no summary.json; is the run finished?")
+        seed = json.loads((run / "summary.json").read_text())["seeds"]["parameters"]
+        folder = RESULTS / name / f"seed_{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in KEPT:
+            if (run / file).exists():
+                shutil.copyfile(run / file, folder / file)
+    (RESULTS / name / "command.txt").write_text(command + "\n")
+
+
+def spread(values: list[float], digits: int = 3) -> str:
+    """Mean, and the range if there are several."""
+    mean = f"{sum(values) / len(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def row(name: str, seeds: list[dict]) -> list[str]:
+    """One line of the table."""
+    first = seeds[0]
+    off = [s["held_out_without_writes"] for s in seeds if s["held_out_without_writes"]]
+    gram = lambda n: f"{first['baselines'][n]:.3f}" if n in first["baselines"] else ""
+    return [
+        f"[{name}]({name})",
+        str(len(seeds)),
+        f"{first['parameters']:,}",
+        f"{first['tokens']:,}",
+        str(first["config"]["data"]["length"]),
+        spread([s["held_out"]["loss"] for s in seeds]),
+        spread([s["held_out"]["bits_per_byte"] for s in seeds]),
+        spread([o["loss"] for o in off]) if off else "",
+        gram("byte 3-gram"),
+        gram("byte 5-gram"),
+        str(sum(s["skipped_steps"] for s in seeds)),
+        spread([s["cpu_seconds"] / 60 for s in seeds], 1),
+        spread([s["wall_seconds"] / 60 for s in seeds], 1),
+    ]
+
+
+def write_table() -> None:
+    """README.md from all summaries."""
+    rows, notes = [COLUMNS, ["---"] * len(COLUMNS)], []
+    for command in sorted(RESULTS.glob("**/command.txt")):
+        folder = command.parent
+        name = folder.relative_to(RESULTS).as_posix()
+        summaries = sorted(folder.glob("seed_*/summary.json"))
+        seeds = [json.loads(path.read_text()) for path in summaries]
+        rows.append(row(name, seeds))
+        machine, packages = seeds[0]["device"], seeds[0]["versions"]
+        ran_on = ", ".join(f"{k} {v}" for k, v in packages.items())
+        where = ", ".join(f"{k} {v}" for k, v in machine.items())
+        notes.append(f"## {name}\n\n    {command.read_text().strip()}\n\n{where}; {ran_on}.\n")
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    (RESULTS / "README.md").write_text(HEAD + table + "\n\n" + "\n".join(notes))
+
+
+def main() -> None:
+    """Copy, then write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", help="folder under experiments/results")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders")
+    parser.add_argument("--command", metavar="LINE", help="what made them")
+    args = parser.parse_args()
+    if args.name and not (args.runs and args.command):
+        parser.error("name the run folders, and give the --command that made them")
+    if args.name:
+        keep(args.name, args.runs, args.command)
+    write_table()
+
+
+if __name__ == "__main__":
+    main()
