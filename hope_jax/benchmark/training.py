@@ -67,6 +67,10 @@ class TrainCase:
             _, spent = spend(self._run)
             self.result.spent.append(spent)
 
+    def compiled_text(self) -> str:
+        """The optimised program, for profiles."""
+        return self._step.as_text()
+
     def _run(self) -> jax.Array:
         self._state, metrics = self._step(self._state, self._batch)
         return jax.block_until_ready(metrics["loss"])
