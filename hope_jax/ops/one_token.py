@@ -29,7 +29,6 @@ from hope_jax.ops.memory import (
     MemorySpec,
     View,
     evaluate_stack,
-    l2_normalise,
     loss_gradient,
     second_layer_input,
     thin_matmul,
@@ -43,8 +42,8 @@ from hope_jax.ops.self_modifying import (
     RecurrentState,
     SelfModifyingSpec,
     decay_target,
-    normalise,
     read_token_by_token,
+    signals,
 )
 
 
@@ -110,7 +109,7 @@ def _step_group(
 def _generate(
     spec: SelfModifyingSpec, memory: MemorySpec, frozen: Memories, token: Inputs
 ) -> Inputs:
-    """k, v, q and the rates, where they are not given (`self_modifying._signals`)."""
+    """k, v, q and the rates, where they are not given; all memories in one pass."""
     sources = {
         "k": token.k_source if token.k is None else None,
         "v": token.v_source if token.v is None else None,
@@ -119,32 +118,12 @@ def _generate(
         "alpha": token.rate_source if token.alpha is None else None,
     }
     sources = {n: x for n, x in sources.items() if x is not None and n in memory.widths}
-    out = {}
-    if sources:
-        out = _evaluate_each(memory, frozen, sources)
+    out = _evaluate_each(memory, frozen, sources) if sources else {}
 
-    def signal(name: str, given: jax.Array | None) -> jax.Array | None:
-        if name not in out:
-            return given
-        z = sources[name] + out[name]
-        return normalise(spec.value_norm, z) if name == "v" else l2_normalise(z)
+    def evaluate(name: str, source: jax.Array) -> jax.Array:
+        return source + out[name] if name in memory.values else out[name][..., 0]
 
-    def rate(name: str, logit: jax.Array) -> jax.Array:
-        return jax.nn.sigmoid(logit + out[name][..., 0] if name in out else logit)
-
-    eta, alpha = token.eta, token.alpha
-    if eta is None:
-        eta = spec.max_rate * rate("eta", token.eta_logit)
-    if alpha is None:
-        keep = jnp.ones_like(eta)
-        alpha = keep if token.alpha_logit is None else rate("alpha", token.alpha_logit)
-    return token.replace(
-        k=signal("k", token.k),
-        v=signal("v", token.v),
-        q=signal("q", token.q),
-        eta=eta,
-        alpha=alpha,
-    )
+    return signals(spec, memory, token, evaluate)
 
 
 def _evaluate_each(

@@ -263,21 +263,30 @@ def read_token_by_token(
     )
 
 
-def _signals(spec: SelfModifyingSpec, group: Group, frozen: Frozen, inputs: Inputs) -> Inputs:
-    """Generate what this group's memories generate; pass on what was given."""
-    memory = group.spec
+def signals(
+    spec: SelfModifyingSpec,
+    memory: MemorySpec,
+    inputs: Inputs,
+    evaluate: Callable[[str, jax.Array], jax.Array],
+) -> Inputs:
+    """Generate what this group's memories generate; pass on what was given.
+
+    Args:
+      spec: the recurrence.
+      memory: the group.
+      inputs: tokens.
+      evaluate: `(name, source)` to what the memory of that name says to the source.
+    """
 
     def signal(name: str, source: jax.Array | None, given: jax.Array | None):
         if given is not None or name not in memory.values:
             return given
-        z = evaluate(memory, name, frozen, source)
-        if name == "v":
-            return normalise(spec.value_norm, z)
-        return l2_normalise(z)
+        z = evaluate(name, source)
+        return normalise(spec.value_norm, z) if name == "v" else l2_normalise(z)
 
     def rate(name: str, logit: jax.Array) -> jax.Array:
         if name in memory.rates:
-            logit = logit + evaluate(memory, name, frozen, inputs.rate_source)
+            logit = logit + evaluate(name, inputs.rate_source)
         return jax.nn.sigmoid(logit)
 
     eta, alpha = inputs.eta, inputs.alpha
@@ -292,6 +301,14 @@ def _signals(spec: SelfModifyingSpec, group: Group, frozen: Frozen, inputs: Inpu
         q=signal("q", inputs.q_source, inputs.q),
         eta=eta,
         alpha=alpha,
+    )
+
+
+def _signals(
+    spec: SelfModifyingSpec, memory: MemorySpec, frozen: Frozen, inputs: Inputs
+) -> Inputs:
+    return signals(
+        spec, memory, inputs, lambda *args: evaluate(memory, args[0], frozen, args[1])
     )
 
 
@@ -322,7 +339,7 @@ def _step_group(
 ) -> tuple[Inputs, jax.Array | None, GroupState]:
     """One token of one group; arrays of `token` keep a time axis of length 1."""
     memory, frozen = group.spec, Frozen(view(group.spec, state.frozen))
-    token = _signals(spec, group, frozen, token)
+    token = _signals(spec, memory, frozen, token)
     y = None
     if "memory" in memory.values:
         source = frozen if spec.read == "chunk_start" else Frozen(view(memory, state.running))
@@ -479,7 +496,7 @@ def _chunk_writes(
     frozen = start
     if frozen_weights is not None:
         frozen = _seen(memory, frozen_weights, initial, part.reset)
-    part = _signals(spec, group, frozen, part)
+    part = _signals(spec, memory, frozen, part)
     grads = local_gradients(memory, frozen, part.k, part.v)
     reset = part.reset
     shape = part.eta.shape
