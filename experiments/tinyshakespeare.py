@@ -10,7 +10,7 @@ tenth is held out. Both models have four layers of width 128, about 800,000 para
 2,000 steps of 768 tokens: 12 windows of 64 for the Transformer, as in the original, and
 3 windows of 256 for HOPE. Batches are small, so that both learn from every token once.
 
-Cost on 2 CPU cores: about 15 minutes for HOPE, 4 for the Transformer.
+Cost: about 10 minutes of one CPU core for HOPE, 3 for the Transformer.
 """
 
 from hope_jax.config import (
