@@ -318,8 +318,8 @@ def local_gradients(
         )
 
     value_layer, rate_layer = (lambda w: w.w_value), (lambda w: w.w_rate)
-    key_value, key_rate = _unstack(spec, at_key_CZ)
-    target_value, target_rate = _unstack(spec, at_value_CZ)
+    key_value, key_rate = by_memory(spec, at_key_CZ)
+    target_value, target_rate = by_memory(spec, at_value_CZ)
     key = evaluate_stack(spec, value_layer, frozen, key_value)
     k_1CK, v_1CK = k_CK[..., None, :, :], v_CK[..., None, :, :]
     if spec.targets == "shared":
@@ -420,7 +420,7 @@ def through_hidden(spec: MemorySpec, at_key: Evaluation, d_hidden: jax.Array) ->
     return d_pre
 
 
-def _unstack(spec: MemorySpec, pre_CZ: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+def by_memory(spec: MemorySpec, pre_CZ: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """Columns of the value and of the rate memories, each as `[..., M, C, F]`."""
     sizes = [len(spec.values) * spec.hidden, len(spec.rates) * spec.rate_hidden]
     apart = lambda x, count: jnp.swapaxes(x.reshape(*x.shape[:-1], count, -1), -2, -3)
@@ -433,6 +433,6 @@ def _unstack(spec: MemorySpec, pre_CZ: jax.Array) -> tuple[jax.Array, jax.Array 
 
 
 def _stack(x: jax.Array) -> jax.Array:
-    """Inverse of one part of `_unstack`: `[..., M, C, F]` to `[..., C, M F]`."""
+    """Inverse of one part of `by_memory`: `[..., M, C, F]` to `[..., C, M F]`."""
     x = jnp.swapaxes(x, -2, -3)
     return x.reshape(*x.shape[:-2], -1)

@@ -28,6 +28,7 @@ from hope_jax.ops.memory import (
     Memories,
     MemorySpec,
     View,
+    by_memory,
     evaluate_stack,
     loss_gradient,
     second_layer_input,
@@ -142,7 +143,7 @@ def _evaluate_each(
     rows = list({id(x): x for x in inputs.values()}.values())
     row = {name: [x is r for r in rows].index(True) for name, x in inputs.items()}
     pre_RZ = jnp.concatenate(rows, axis=-2) @ weights.w_in
-    value, rate = _by_memory(memory, pre_RZ)
+    value, rate = by_memory(memory, pre_RZ)
     out = {}
     for names, pre, layer in (
         (memory.values, value, lambda w: w.w_value),
@@ -219,7 +220,7 @@ def _evaluate(
     memory: MemorySpec, weights: Memories, x_RK: jax.Array
 ) -> tuple[Evaluation, Evaluation | None]:
     """All memories at every row: the value memories and the rate memories."""
-    value, rate = _by_memory(memory, x_RK @ weights.w_in)
+    value, rate = by_memory(memory, x_RK @ weights.w_in)
     whole = _whole(weights)
     value = evaluate_stack(memory, lambda w: w.w_value, whole, value)
     if rate is not None:
@@ -266,14 +267,6 @@ def _write(
         return new_KZ - step_KZ, None
     s_KZ = gate(gates.mu) * s_KZ - step_KZ
     return new_KZ + jnp.where(gate(gates.valid), s_KZ, 0.0), s_KZ
-
-
-def _by_memory(memory: MemorySpec, pre_RZ: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """Columns of the value and of the rate memories: `[B, H, M, R, F]` each."""
-    cut = len(memory.values) * memory.hidden
-    apart = lambda x, count: jnp.swapaxes(x.reshape(*x.shape[:-1], count, -1), -2, -3)
-    value = apart(pre_RZ[..., :cut], len(memory.values))
-    return value, apart(pre_RZ[..., cut:], len(memory.rates)) if memory.rates else None
 
 
 def _rows(evaluation: Evaluation) -> tuple[Evaluation, Evaluation]:
