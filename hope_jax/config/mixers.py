@@ -132,6 +132,14 @@ class SelfModifyingConfig:
             f"mixer.chunk {chunks[0]} and mixer.memory_chunk {chunks[1]}: "
             "one must divide the other",
         )
+        adapting = set(self.adaptive) - ({"alpha"} if self.retention == "none" else set())
+        rates_alone = bool(adapting) and not adapting & {"k", "v", "q"}
+        require(
+            self.memory == "linear" or chunks[0] == chunks[1] or not rates_alone,
+            f"mixer.adaptive {self.adaptive} with mixer.memory_chunk {chunks[1]} beside "
+            f"mixer.chunk {chunks[0]}: rates that adapt without k, v or q need one chunk for "
+            "all; leave memory_chunk at None, or add one of k, v, q",
+        )
         require(
             self.bptt_chunks is None or self.bptt_chunks >= 1,
             f"mixer.bptt_chunks is {self.bptt_chunks}; use None (no limit) or at least 1",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hope_jax.config import CMSConfig, TrainConfig, override
+from hope_jax.config import CMSConfig, SelfModifyingConfig, TrainConfig, override
 
 
 @pytest.mark.parametrize("periods", [(), (0,), (2, 2), (1, 4, 1)])
@@ -42,3 +42,10 @@ def test_values_that_no_run_can_use(changes):
 
 def test_no_prompt_is_needed_for_no_sample():
     assert override(TrainConfig(), {"sample_tokens": 0, "sample_prompt": ""}).sample_tokens == 0
+
+
+def test_rates_alone_need_one_chunk():
+    with pytest.raises(ValueError, match="leave memory_chunk at None"):
+        SelfModifyingConfig(adaptive=("eta",), chunk=2, memory_chunk=4)
+    SelfModifyingConfig(adaptive=("eta",), chunk=4, memory_chunk=4)
+    SelfModifyingConfig(adaptive=(), chunk=2, memory_chunk=4)
