@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from optax.contrib import scale_by_muon
 
@@ -42,6 +41,7 @@ def orthogonalize(
       dims: which parameters are matrices, `hope_jax.optim.matrices`.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> tx = orthogonalize(steps=20, coefficients=CUBIC)
       >>> u = {"w": jnp.array([[3.0, 0.0], [0.0, 0.2]])}
       >>> update, _ = tx.update(u, tx.init(u))
