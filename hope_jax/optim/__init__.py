@@ -1,6 +1,19 @@
-"""The outer optimizer: the levels engine with periods counted in training steps."""
+"""Optimizers: the outer one by levels, and the paper's momenta as optax transformations."""
 
+from hope_jax.optim.delta_momentum import delta_momentum, scale_by_delta_momentum
+from hope_jax.optim.matrices import match_rms, two_dimensional
+from hope_jax.optim.mixed import matrices_and_rest
+from hope_jax.optim.orthogonalize import orthogonalize
 from hope_jax.optim.outer import make
 from hope_jax.optim.schedules import learning_rate
 
-__all__ = ["learning_rate", "make"]
+__all__ = [
+    "delta_momentum",
+    "learning_rate",
+    "make",
+    "match_rms",
+    "matrices_and_rest",
+    "orthogonalize",
+    "scale_by_delta_momentum",
+    "two_dimensional",
+]
