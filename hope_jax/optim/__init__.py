@@ -1,5 +1,6 @@
 """Optimizers: the outer one by levels, and the paper's momenta as optax transformations."""
 
+from hope_jax.optim.deep_momentum import deep_momentum, scale_by_deep_momentum
 from hope_jax.optim.delta_momentum import delta_momentum, scale_by_delta_momentum
 from hope_jax.optim.matrices import match_rms, two_dimensional
 from hope_jax.optim.mixed import matrices_and_rest
@@ -8,12 +9,14 @@ from hope_jax.optim.outer import make
 from hope_jax.optim.schedules import learning_rate
 
 __all__ = [
+    "deep_momentum",
     "delta_momentum",
     "learning_rate",
     "make",
     "match_rms",
     "matrices_and_rest",
     "orthogonalize",
+    "scale_by_deep_momentum",
     "scale_by_delta_momentum",
     "two_dimensional",
 ]

@@ -24,6 +24,15 @@ def nonnegative(rule: str, **values: Any) -> None:
             raise ValueError(f"{rule}: {name} is {value}; use a number from 0")
 
 
+def fraction(rule: str, **values: Any) -> None:
+    """Raise unless all numbers are from 0 to 1, as far as they are known."""
+    for name, value in values.items():
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
+            raise ValueError(f"{rule}: {name} is {value}; use a number from 0 to 1")
+
+
 def whole(rule: str, **values: Any) -> None:
     """Raise unless all are whole numbers from 1, known before anything is traced.
 

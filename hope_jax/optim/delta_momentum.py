@@ -12,6 +12,7 @@ import optax
 from hope_jax.optim import checks
 from hope_jax.optim.matrices import Dims, map_matrices
 from hope_jax.optim.mixed import matrices_and_rest
+from hope_jax.optim.unit import unit
 
 _STEPS = {"normalized": 0.5, "proximal": 1.0, "literal": 1.0}
 
@@ -107,14 +108,14 @@ def scale_by_delta_momentum(
         return DeltaMomentumState(jax.tree.map(_zeros, params), value_tx.init(params))
 
     def write(m_KZ, g_KZ, v_KZ):
-        unit, square = _unit(g_KZ.astype(m_KZ.dtype))
+        unit_KZ, norm = unit(g_KZ.astype(m_KZ.dtype), (-2, -1))
         if step == "normalized":
             forget = delta
         elif step == "proximal":
-            forget = 1 / (1 + 1 / (delta * square))  # finite if the square is not
+            forget = 1 / (1 + 1 / (delta * norm**2))  # finite if the norm is not
         else:
-            forget = delta * square
-        overlap = _overlap(unit, m_KZ) if side == "input" else _overlap_right(unit, m_KZ)
+            forget = delta * norm**2
+        overlap = _overlap(unit_KZ, m_KZ) if side == "input" else _overlap_right(unit_KZ, m_KZ)
         return decay * m_KZ - forget * overlap + v_KZ
 
     def update(
@@ -183,17 +184,6 @@ def delta_momentum(
 
 def _zeros(x: jax.Array) -> jax.Array:
     return jnp.zeros_like(x, dtype=jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _unit(g_KZ: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Matrices of Frobenius norm one, or zero, and the squares of their norms.
-
-    The largest entry is taken out first: squares of small and large floats are not floats.
-    """
-    top = jnp.max(jnp.abs(g_KZ), axis=(-2, -1), keepdims=True)
-    g_KZ = g_KZ / jnp.where(top > 0, top, 1.0)
-    norm = jnp.sqrt(jnp.sum(jnp.square(g_KZ), axis=(-2, -1), keepdims=True))
-    return g_KZ / jnp.where(norm > 0, norm, 1.0), jnp.square(top * norm)
 
 
 def _overlap(g_KZ: jax.Array, m_KZ: jax.Array) -> jax.Array:
