@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from hope_jax.checkpoint.snapshot import Snapshot, unflatten
+from hope_jax.checkpoint.snapshot import LEVEL, MEMORY, Snapshot, unflatten
 from hope_jax.checkpoint.storage import (
     CorruptCheckpoint,
     Writer,
@@ -15,6 +15,8 @@ from hope_jax.checkpoint.storage import (
     read_json,
     set_aside,
 )
+
+Renew = Callable[[dict[str, Any]], Collection[str]]
 
 
 class CheckpointManager:
@@ -54,11 +56,15 @@ class CheckpointManager:
             self._writer.close()
             self._writer = None
 
-    def restore(self, like: Snapshot) -> Snapshot | None:
+    def restore(self, like: Snapshot, renew: Renew | None = None) -> Snapshot | None:
         """The newest checkpoint that can be read; None when there is none at all.
 
         Args:
           like: a snapshot whose array leaves are `jax.ShapeDtypeStruct`s with shardings.
+          renew: where the optimizers of levels may have changed: from the configuration in
+            the checkpoint to the names of the levels that have another one now. Of these,
+            and of levels whose arrays are others, `opt_state` is not read: its leaves in
+            the result are those of `like`.
 
         A broken checkpoint is reported, renamed to `<step>.corrupt` and the one before it
         is used. Nothing is deleted.
@@ -70,7 +76,7 @@ class CheckpointManager:
         broken: list[CorruptCheckpoint] = []
         for step in reversed(finished_steps(self.directory)):
             try:
-                snapshot = _read(self.directory / str(step), like)
+                snapshot = _read(self.directory / str(step), like, renew)
             except CorruptCheckpoint as error:
                 broken.append(error)
                 continue
@@ -88,11 +94,13 @@ class CheckpointManager:
         return None
 
 
-def _read(path: Path, like: Snapshot) -> Snapshot:
+def _read(path: Path, like: Snapshot, renew: Renew | None) -> Snapshot:
     items = read_json(path)
-    arrays = read_arrays(path, like.array_items(), items["contents"])
+    renewed = set() if renew is None else _renewed(items, like, renew)
+    wanted = like.array_items(renewed)
+    arrays = read_arrays(path, wanted, _without_memory(items["contents"], renewed))
     levels = {
-        name: unflatten(state, arrays.get(f"level_{name}", {}))
+        name: unflatten(state, arrays.get(LEVEL + name, {}))
         for name, state in like.levels.items()
     }
     return Snapshot(
@@ -103,3 +111,29 @@ def _read(path: Path, like: Snapshot) -> Snapshot:
         position=items["position"],
         config=items["config"],
     )
+
+
+def _renewed(items: dict[str, Any], like: Snapshot, renew: Renew) -> set[str]:
+    """Levels whose optimizer is another one, or has other arrays."""
+    tables, asked = items["contents"]["items"], like.array_items()
+
+    def memory(arrays: dict[str, Any]) -> dict[str, tuple]:
+        return {p: shape for p, shape in arrays.items() if p.startswith(MEMORY)}
+
+    renewed = set(renew(items["config"]))
+    for name in like.levels:
+        table = tables.get(LEVEL + name, {})
+        stored = {p: (tuple(x["shape"]), x["dtype"]) for p, x in table.items()}
+        now = {p: (x.shape, str(x.dtype)) for p, x in asked.get(LEVEL + name, {}).items()}
+        if memory(stored) != memory(now):
+            renewed.add(name)
+    return renewed
+
+
+def _without_memory(contents: dict[str, Any], renewed: set[str]) -> dict[str, Any]:
+    """`contents` without the arrays of the optimizers that are not read."""
+    items = dict(contents["items"])
+    for name in renewed:
+        table = items.get(LEVEL + name, {})
+        items[LEVEL + name] = {p: x for p, x in table.items() if not p.startswith(MEMORY)}
+    return contents | {"items": items}

@@ -15,6 +15,7 @@ does not depend on the Python types of a state.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 
 FORMAT = 1
 LEVEL = "level_"
+MEMORY = "opt_state/"
 JSON_ITEMS = ("position", "config", "contents")
 
 
@@ -45,11 +47,18 @@ class Snapshot:
     position: Any
     config: dict[str, Any]
 
-    def array_items(self) -> dict[str, dict[str, Any]]:
-        """Item name -> path -> array. Items without arrays are left out."""
+    def array_items(self, renewed: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+        """Item name -> path -> array. Items without arrays are left out.
+
+        Of the levels in `renewed`, what their optimizer remembers (`opt_state`) is left out
+        too: there remain the sum of gradients and the initial values that the level owns.
+        """
         items = {"slow": self.slow, "loop": self.loop}
         items |= {LEVEL + name: state for name, state in self.levels.items()}
         flat = {name: flatten(tree) for name, tree in items.items()}
+        for name in renewed:
+            arrays = flat[LEVEL + name]
+            flat[LEVEL + name] = {p: x for p, x in arrays.items() if not p.startswith(MEMORY)}
         return {name: arrays for name, arrays in flat.items() if arrays}
 
 
@@ -60,10 +69,13 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def unflatten(like: Any, arrays: dict[str, Any]) -> Any:
-    """A tree of the structure of `like` with its leaves taken from `arrays`."""
+    """A tree of the structure of `like` with its leaves taken from `arrays`.
+
+    Of what `arrays` lacks, the leaves of `like` remain.
+    """
 
     def pick(path, leaf):
-        return arrays[_name(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+        return arrays.get(_name(path), leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(pick, like)
 

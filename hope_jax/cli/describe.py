@@ -120,15 +120,15 @@ def _levels(config: TrainConfig, boxed: Any) -> Section:
     state = jax.eval_shape(levels.init, params)
     parts = levels.split(params)
     table = _table("level", ">period", ">parameters", ">bytes", "optimizer", ">optimizer bytes")
-    factors = dict(config.optim.level_lr)
     for level in levels.levels:
-        rate = config.optim.lr * factors.get(level.period, 1.0)
+        own = config.optim.at(level.period)
+        rate = config.optim.lr * own.lr_factor
         table.add_row(
             level.name,
             str(level.period),
             f"{_size(parts[level.name]):,}",
             _bytes(parts[level.name]),
-            f"AdamW, learning rate {rate:g}, {config.optim.schedule}",
+            f"{own.rule.type}, learning rate {rate:g}, {own.schedule}",
             _bytes(state.levels[level.name]),
         )
     return Section("levels, fastest first; periods in training steps", table)

@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the run (default: runs/NAME, NAME from the configuration)",
     )
+    parser.add_argument(
+        "--change-optimizer",
+        action="store_true",
+        help="go on with the run that is there although fields of optim differ: levels whose "
+        "rule is the same keep the state of their optimizer, the others start it anew",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     from hope_jax.training import train  # after the configuration: its errors come at once
 
-    outcome = train(config, workdir)
+    outcome = train(config, workdir, change_optimizer=args.change_optimizer)
     if outcome.stopped is not None:
         print(
             f"stopped by {outcome.stopped.name} at step {outcome.step} and saved; "

@@ -7,6 +7,7 @@ from hope_jax.config.mixers import (
     SelfModifyingConfig,
 )
 from hope_jax.config.model import CMSConfig, ModelConfig
+from hope_jax.config.optim import LevelConfig, OptimConfig
 from hope_jax.config.overrides import (
     from_dict,
     from_json,
@@ -15,16 +16,33 @@ from hope_jax.config.overrides import (
     to_dict,
     to_json,
 )
-from hope_jax.config.train import DataConfig, OptimConfig, TrainConfig
+from hope_jax.config.rules import (
+    RULE_CONFIGS,
+    AdamWRule,
+    DeepMomentumRule,
+    DeltaMomentumRule,
+    M3Rule,
+    MuonRule,
+    RuleConfig,
+)
+from hope_jax.config.train import DataConfig, TrainConfig
 
 __all__ = [
     "MIXER_CONFIGS",
+    "RULE_CONFIGS",
+    "AdamWRule",
     "AttentionConfig",
     "CMSConfig",
     "DataConfig",
+    "DeepMomentumRule",
+    "DeltaMomentumRule",
+    "LevelConfig",
+    "M3Rule",
     "MixerConfig",
     "ModelConfig",
+    "MuonRule",
     "OptimConfig",
+    "RuleConfig",
     "SelfModifyingConfig",
     "TrainConfig",
     "from_dict",

@@ -16,7 +16,6 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from hope_jax.config.mixers import MIXER_CONFIGS
 from hope_jax.config.train import TrainConfig
 
 
@@ -77,6 +76,9 @@ def from_dict(data: Mapping[str, Any], kind: type = TrainConfig) -> Any:
         if name not in hints or name not in _field_names(kind):
             raise ValueError(_unknown(name, kind, name))
         values[name] = _from_plain(value, hints[name], name)
+    for field in dataclasses.fields(kind):
+        if field.default is dataclasses.MISSING and field.name not in values:
+            raise ValueError(f"{kind.__name__} needs {field.name!r}; {dict(data)!r} lacks it")
     return kind(**values)
 
 
@@ -133,8 +135,9 @@ def _from_plain(value: Any, hint: Any, path: str) -> Any:
         if type(value) in options:
             return value
         raise ValueError(f"{path}: {type(value).__name__} is not a value of {_show(hint)}")
-    if any(option in MIXER_CONFIGS.values() for option in options):
-        return _mixer(value, path)
+    kinds = {option.type: option for option in options if _has_type(option)}
+    if kinds and not (type(None) in options and value in (None, "None", "null")):
+        return _kind(value, kinds, path)
     if isinstance(value, Mapping) and dataclasses.is_dataclass(options[0]):
         return from_dict(value, options[0])
     if dataclasses.is_dataclass(options[0]):
@@ -174,6 +177,10 @@ def _convert(value: Any, option: Any) -> Any:
             return _WRONG
         items = tuple(_convert(v, k) for v, k in zip(value, kinds, strict=True))
         return _WRONG if any(item is _WRONG for item in items) else items
+    if dataclasses.is_dataclass(option):
+        if isinstance(value, Mapping):
+            return from_dict(value, option)
+        return value if isinstance(value, option) else _WRONG
     if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if option is int and isinstance(value, float) and value.is_integer():
@@ -193,9 +200,16 @@ def _show(hint: Any) -> str:
     return getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
 
 
-def _mixer(value: Any, path: str) -> Any:
+def _has_type(option: Any) -> bool:
+    """Whether a dataclass is one of several kinds, told apart by `type`: mixers, rules."""
+    return dataclasses.is_dataclass(option) and hasattr(option, "type")
+
+
+def _kind(value: Any, kinds: dict[str, type], path: str) -> Any:
     data = dict(value) if isinstance(value, Mapping) else {"type": value}
     kind = data.pop("type", None)
-    if not isinstance(kind, str) or kind not in MIXER_CONFIGS:
-        raise ValueError(f"{path}: mixer type {kind!r}; choose one of {sorted(MIXER_CONFIGS)}")
-    return from_dict(data, MIXER_CONFIGS[kind])
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(
+            f"{path}: {path.split('.')[-1]} type {kind!r}; choose one of {sorted(kinds)}"
+        )
+    return from_dict(data, kinds[kind])

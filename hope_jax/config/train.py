@@ -1,13 +1,13 @@
-"""Configuration of data, optimizer, training run and checkpoints."""
+"""Configuration of data, training run and checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
 from hope_jax.config.check import choose, require
 from hope_jax.config.model import ModelConfig
+from hope_jax.config.optim import OptimConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,45 +31,6 @@ class DataConfig:
             require(value >= 1, f"data.{field} is {value}; use at least 1")
         require(self.workers >= 0, f"data.workers is {self.workers}; use 0 (threads) or more")
         choose("data.reset", self.reset, "document", "never")
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimConfig:
-    """Outer optimizer: AdamW with warm-up and cosine decay, one state per level."""
-
-    lr: float = 3e-3
-    end_lr: float = 0.1  # final learning rate as a fraction of `lr`
-    warmup: int = 100  # steps of linear warm-up
-    schedule: Literal["cosine", "constant"] = "cosine"
-    b1: float = 0.9
-    b2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    clip: float | None = 1.0  # global gradient norm; None: no clipping
-    # learning-rate factor per period, e.g. ((8, 0.5),); levels not named use 1.0
-    level_lr: tuple[tuple[int, float], ...] = ()
-
-    def __post_init__(self):
-        require(0 < self.lr < math.inf, f"optim.lr is {self.lr}; use a positive learning rate")
-        require(
-            0 <= self.end_lr <= 1, f"optim.end_lr {self.end_lr} is a fraction of lr: 0 to 1"
-        )
-        require(self.warmup >= 0, f"optim.warmup is {self.warmup}; use 0 or more steps")
-        require(
-            self.clip is None or self.clip > 0, f"optim.clip is {self.clip}; use None or > 0"
-        )
-        choose("optim.schedule", self.schedule, "cosine", "constant")
-        for field in ("b1", "b2"):
-            value = getattr(self, field)
-            require(0 <= value < 1, f"optim.{field} is {value}; use 0 or more, and less than 1")
-        for field in ("eps", "weight_decay"):
-            value = getattr(self, field)
-            require(0 <= value < math.inf, f"optim.{field} is {value}; use 0 or more")
-        for period, factor in self.level_lr:
-            require(
-                0 <= factor < math.inf,
-                f"optim.level_lr gives period {period} the factor {factor}; use 0 or more",
-            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,21 +2,26 @@
 
 from hope_jax.optim.deep_momentum import deep_momentum, scale_by_deep_momentum
 from hope_jax.optim.delta_momentum import delta_momentum, scale_by_delta_momentum
+from hope_jax.optim.m3 import m3, scale_by_m3, scale_by_m3_literal
 from hope_jax.optim.matrices import match_rms, two_dimensional
 from hope_jax.optim.mixed import matrices_and_rest
 from hope_jax.optim.orthogonalize import orthogonalize
 from hope_jax.optim.outer import make
-from hope_jax.optim.schedules import learning_rate
+from hope_jax.optim.schedules import learning_rate, start_at
 
 __all__ = [
     "deep_momentum",
     "delta_momentum",
     "learning_rate",
+    "m3",
     "make",
     "match_rms",
     "matrices_and_rest",
     "orthogonalize",
     "scale_by_deep_momentum",
     "scale_by_delta_momentum",
+    "scale_by_m3",
+    "scale_by_m3_literal",
+    "start_at",
     "two_dimensional",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -12,8 +15,8 @@ def learning_rate(config: OptimConfig, steps: int, period: int = 1) -> optax.Sch
     """Linear warm-up, then cosine decay to `end_lr * lr` at step `steps`, or constant.
 
     Args:
-      config: `lr`, `end_lr`, `warmup`, `schedule`, and the factor of this period in
-        `level_lr`.
+      config: `lr`, and what holds at this period of `end_lr`, `warmup`, `schedule` and
+        `lr_factor`.
       steps: training steps of the whole run.
       period: training steps per update of the level. The schedule's argument is the
         optimizer's own count of updates before this one, so that update n is the one at
@@ -24,15 +27,37 @@ def learning_rate(config: OptimConfig, steps: int, period: int = 1) -> optax.Sch
       >>> float(learning_rate(config, steps=16)(3)), float(learning_rate(config, 16, 4)(0))
       (0.5, 0.5)
     """
-    peak = config.lr * dict(config.level_lr).get(period, 1.0)
+    level = config.at(period)
+    peak = config.lr * level.lr_factor
 
     def schedule(count):
         step = (jnp.asarray(count, jnp.float32) + 1) * period
-        warm = jnp.minimum(step / max(config.warmup, 1), 1.0)
-        if config.schedule == "constant":
+        warm = jnp.minimum(step / max(level.warmup, 1), 1.0)
+        if level.schedule == "constant":
             return peak * warm
-        done = jnp.clip((step - config.warmup) / max(steps - config.warmup, 1), 0.0, 1.0)
-        decay = config.end_lr + (1 - config.end_lr) * 0.5 * (1 + jnp.cos(jnp.pi * done))
+        done = jnp.clip((step - level.warmup) / max(steps - level.warmup, 1), 0.0, 1.0)
+        decay = level.end_lr + (1 - level.end_lr) * 0.5 * (1 + jnp.cos(jnp.pi * done))
         return peak * warm * decay
 
     return schedule
+
+
+def start_at(opt_state: Any, updates: int) -> Any:
+    """A fresh optimizer state whose schedules stand as after `updates` updates.
+
+    What the optimizer averages still knows that it has seen nothing.
+
+    >>> tx = optax.adam(optax.linear_schedule(1.0, 0.0, 10))
+    >>> state = start_at(tx.init({"w": jnp.ones(2)}), 4)
+    >>> [int(count) for _, count in optax.tree.get_all_with_path(state, "count")]
+    [0, 4]
+    """
+
+    def move(part):
+        if not isinstance(part, optax.ScaleByScheduleState):
+            return part
+        return part._replace(count=jnp.asarray(updates, jnp.int32))
+
+    return jax.tree.map(
+        move, opt_state, is_leaf=lambda part: isinstance(part, optax.ScaleByScheduleState)
+    )

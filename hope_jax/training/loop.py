@@ -15,7 +15,7 @@ import jax
 
 from hope_jax.checkpoint import CheckpointManager
 from hope_jax.config import TrainConfig
-from hope_jax.data import BatchIterator, Dataset, open_dataset
+from hope_jax.data import Dataset, open_dataset
 from hope_jax.models import LanguageModel, abstract_params
 from hope_jax.models.flops import flops_per_token
 from hope_jax.nested import Levels
@@ -27,15 +27,10 @@ from hope_jax.training.metrics import open_writers
 from hope_jax.training.objective import token_losses
 from hope_jax.training.progress import ProgressDisplay
 from hope_jax.training.report import RunFacts, report
+from hope_jax.training.resume import resume_or_start
 from hope_jax.training.signals import StopSignals
 from hope_jax.training.speed import SpeedMeter, peak_flops
-from hope_jax.training.state import (
-    TrainState,
-    abstract_state,
-    from_snapshot,
-    init_state,
-    to_snapshot,
-)
+from hope_jax.training.state import TrainState, to_snapshot
 from hope_jax.training.step import checked, make_step
 from hope_jax.training.steplog import StepLog
 from hope_jax.training.workdir import CHECKPOINTS, claim
@@ -56,12 +51,20 @@ class Outcome:
     summary: dict[str, Any] | None
 
 
-def train(config: TrainConfig, workdir: str | Path) -> Outcome:
+def train(
+    config: TrainConfig, workdir: str | Path, *, change_optimizer: bool = False
+) -> Outcome:
     """Train in `workdir`, or go on with the run that is there.
 
     After a kill at any moment the same call goes on from the newest good checkpoint and
     gives the same losses as an uninterrupted run, to the bit on one device. SIGTERM and
     Ctrl-C save first.
+
+    Args:
+      config: the run.
+      workdir: its folder.
+      change_optimizer: go on although `config.optim` differs from that of the run so far;
+        see `hope_jax.training.resume`.
 
     Raises:
       ValueError: the folder belongs to another configuration or process, the data do not
@@ -71,7 +74,7 @@ def train(config: TrainConfig, workdir: str | Path) -> Outcome:
     workdir = Path(workdir)
     display = ProgressDisplay(config.steps)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(claim(workdir, config))
+        stack.enter_context(claim(workdir, config, change_optimizer))
         stack.callback(display.close)
 
         # ------------------------------------------------------------------ data
@@ -92,7 +95,9 @@ def train(config: TrainConfig, workdir: str | Path) -> Outcome:
             workdir / CHECKPOINTS, config.keep_checkpoints, display.say
         )
         stack.callback(checkpoints.close)
-        state, start, before = _resume_or_start(config, levels, checkpoints, batches)
+        state, start, before = resume_or_start(
+            config, levels, checkpoints, batches, display.say, change_optimizer
+        )
         if start:
             display.say(f"going on from step {start}")
         run = describe_run(config, data.tokenizer)
@@ -195,21 +200,6 @@ def _check_vocabulary(config: TrainConfig, data: Dataset) -> None:
             f"model.vocab_size is {config.model.vocab_size}; set it to at least "
             f"{data.vocab_size}"
         )
-
-
-def _resume_or_start(
-    config: TrainConfig,
-    levels: Levels,
-    checkpoints: CheckpointManager,
-    batches: BatchIterator,
-) -> tuple[TrainState, int, dict[str, float]]:
-    """State, step and clock of the newest good checkpoint, or of a fresh start."""
-    like = to_snapshot(abstract_state(config, levels), 0, {}, {})
-    snapshot = checkpoints.restore(like)
-    if snapshot is None:
-        return init_state(config, levels), 0, {}
-    batches.set_state(snapshot.position["data"])
-    return from_snapshot(snapshot), snapshot.step, snapshot.position["clock"]
 
 
 def _compile(config: TrainConfig, model: LanguageModel, levels: Levels, state: TrainState):

@@ -34,8 +34,10 @@ HARMLESS = {
 
 
 @contextlib.contextmanager
-def claim(workdir: Path, config: TrainConfig) -> Iterator[None]:
+def claim(workdir: Path, config: TrainConfig, change_optimizer: bool = False) -> Iterator[None]:
     """Make the folder ours: alone, and with this configuration.
+
+    With `change_optimizer`, fields of `optim` may differ from those of the run so far.
 
     A run without a checkpoint has nothing that another configuration could spoil, as after
     a mistake that stopped it before the first step; it gives way.
@@ -53,11 +55,11 @@ def claim(workdir: Path, config: TrainConfig) -> Iterator[None]:
                 f"another process is training in {workdir}; wait for it, or use another "
                 "--workdir"
             ) from None
-        _check_config(workdir, config)
+        _check_config(workdir, config, change_optimizer)
         yield
 
 
-def _check_config(workdir: Path, config: TrainConfig) -> None:
+def _check_config(workdir: Path, config: TrainConfig, change_optimizer: bool) -> None:
     path = workdir / CONFIG
     new = to_dict(config)
     if path.exists():
@@ -68,11 +70,13 @@ def _check_config(workdir: Path, config: TrainConfig) -> None:
         if not isinstance(old, dict):
             raise ValueError(f"{path} is not a configuration; mend it or use another --workdir")
         changes = differences(old, new)
-        if changes and _has_checkpoints(workdir):
+        others = [change for change in changes if not change[0].startswith("optim.")]
+        if (others if change_optimizer else changes) and _has_checkpoints(workdir):
             lines = "\n".join(f"  {field}: {a!r} -> {b!r}" for field, a, b in changes)
+            flag = "" if others else ", add --change-optimizer to go on with it changed"
             raise ValueError(
                 f"{workdir} holds a run with another configuration:\n{lines}\n"
-                "undo the change to go on with that run, or use another --workdir"
+                f"undo the change to go on with that run{flag}, or use another --workdir"
             )
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(new, indent=2) + "\n")

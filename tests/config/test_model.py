@@ -28,7 +28,7 @@ def test_periods_need_not_start_at_one():
         {"optim.b2": 1.0},
         {"optim.eps": -1e-8},
         {"optim.weight_decay": float("nan")},
-        {"optim.level_lr": ((1, -1.0),)},
+        {"optim.levels": [{"period": 1, "lr_factor": -1.0}]},
         {"model.norm_eps": -1.0},
         {"model.init_std": float("nan")},
     ],

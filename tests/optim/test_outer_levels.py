@@ -100,7 +100,9 @@ def test_every_level_counts_its_own_updates(params):
 
 def test_factor_of_a_period_scales_its_updates_only(params):
     plain, _ = run(make(config(), params), params, 4)
-    half, _ = run(make(config(**{"optim.level_lr": ((4, 0.5),)}), params), params, 4)
+    half, _ = run(
+        make(config(**{"optim.levels": [{"period": 4, "lr_factor": 0.5}]}), params), params, 4
+    )
     change = jax.tree.map(lambda a, b: a - b, plain[-1], params)
     halved = jax.tree.map(lambda a, b: a - b, half[-1], params)
     ratio = jax.tree.map(lambda h, c: np.mean(h / c), halved["blocks"], change["blocks"])
@@ -143,11 +145,47 @@ def test_periods_that_do_not_divide_are_refused(params):
         make(config(**{"model.cms.periods": (1, 3, 4)}), params)
 
 
-def test_unknown_period_in_level_lr_is_refused(params):
-    with pytest.raises(ValueError, match="level_lr names period 3.*periods are 1, 2, 4"):
-        make(config(**{"optim.level_lr": ((3, 0.5),)}), params)
+def test_unknown_period_is_refused(params):
+    with pytest.raises(ValueError, match="levels names period 3.*periods are 1, 2, 4"):
+        make(config(**{"optim.levels": [{"period": 3}]}), params)
 
 
 def test_model_without_the_levels_of_the_config_is_refused(params):
     with pytest.raises(ValueError, match="'period_8' has no parameters"):
         make(config(**{"model.cms.periods": (1, 2, 4, 8)}), params)
+
+
+RULES = {
+    "optim.levels": [
+        {"period": 2, "rule": "muon", "clip": 0.1, "schedule": "constant", "warmup": 0},
+        {"period": 4, "rule": {"type": "m3", "period": 2}, "weight_decay": 0.0},
+    ]
+}
+
+
+def test_levels_have_rules_schedules_and_clipping_of_their_own(params):
+    levels = make(config(**RULES), params)
+    history, state = run(levels, params, 8)
+    for name, part in levels.split(history[-1]).items():
+        before = levels.split(params)[name]
+        jax.tree.map(
+            lambda a, b: np.testing.assert_raises(AssertionError, same, a, b), part, before
+        )
+    kinds = {
+        name: sorted({type(s).__name__ for s in jax.tree.leaves(x.opt_state, is_leaf=_is_rule)})
+        for name, x in state.levels.items()
+    }
+    assert "MuonState" in kinds["period_2"] and "M3State" in kinds["period_4"]
+    assert not {"MuonState", "M3State"} & set(kinds["period_1"])
+    # What Muon moves per update is its rate: constant on level 2, which has no warm-up.
+    w = [h["blocks"]["cms"]["period_2"]["w_in"] for h in history]
+    steps = [np.sqrt(np.mean((w[i + 2] - w[i]) ** 2)) for i in (0, 2, 4, 6)]
+    np.testing.assert_allclose(steps, steps[0], rtol=0.05)
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a, b)
+
+
+def _is_rule(x):
+    return type(x).__name__ in ("MuonState", "M3State", "ScaleByAdamState")

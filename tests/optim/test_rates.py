@@ -4,13 +4,13 @@ import flax.linen as nn
 import numpy as np
 import pytest
 
-from hope_jax.config import ModelConfig, OptimConfig, override
+from hope_jax.config import LevelConfig, ModelConfig, OptimConfig, override
 from hope_jax.models import abstract_params
 from hope_jax.nested.paths import flatten
 from hope_jax.optim import learning_rate
-from hope_jax.optim.outer import decays
+from hope_jax.optim.decay import decays
 
-CONFIG = OptimConfig(lr=2.0, end_lr=0.1, warmup=4, level_lr=((4, 0.5),))
+CONFIG = OptimConfig(lr=2.0, end_lr=0.1, warmup=4, levels=(LevelConfig(4, lr_factor=0.5),))
 
 
 def at_step(step, period=1, **fields):

@@ -1,0 +1,93 @@
+"""A run goes on under another optimizer; levels that keep their rule do not notice."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from hope_jax.checkpoint.storage import read_arrays, read_json
+from hope_jax.config import override
+from hope_jax.training import train
+
+MUON = {"optim.rule": "muon", "optim.levels": [{"period": 3, "rule": "adamw"}]}
+
+
+@pytest.fixture(scope="module")
+def half(config, tmp_path_factory):
+    """The run stopped at step 4, one step into the second update of the slow level."""
+    workdir = tmp_path_factory.mktemp("half")
+    train(override(config, {"steps": 4}), workdir)
+    return workdir
+
+
+def level(workdir, step, name):
+    """Arrays of one level in a checkpoint."""
+    path = workdir / "checkpoints" / str(step)
+    contents = read_json(path)["contents"]
+    item = f"level_{name}"
+    shapes = {
+        p: np.zeros(x["shape"], x["dtype"]) for p, x in contents["items"].get(item, {}).items()
+    }
+    return read_arrays(path, {item: shapes}, contents)[item]
+
+
+def test_only_with_consent_and_only_the_optimizer(config, half, tmp_path):
+    run = shutil.copytree(half, tmp_path / "run")
+    with pytest.raises(ValueError, match="add --change-optimizer"):
+        train(override(config, MUON), run)
+    with pytest.raises(ValueError) as refused:
+        train(override(config, MUON | {"data.batch": 8}), run, change_optimizer=True)
+    assert "--change-optimizer" not in str(refused.value)
+    assert "data.batch: 4 -> 8" in str(refused.value)
+
+
+def test_the_fast_level_begins_anew_and_the_slow_one_goes_on(config, half, tmp_path, capsys):
+    run = shutil.copytree(half, tmp_path / "run")
+    # A rate of zero, so that what changes is the optimizer states alone.
+    changed = override(config, MUON | {"steps": 5, "optim.lr": 1e-30, "optim.end_lr": 1.0})
+    assert train(changed, run, change_optimizer=True).step == 5
+    said = capsys.readouterr().out
+    assert "another rule: period_1 start with a fresh optimizer state at step 4" in said
+    before, after = level(run, 4, "period_3"), level(run, 5, "period_3")
+    sums = [p for p in before if p.startswith("grad_sum/")]
+    assert sums and set(before) == set(after)
+    for path in before.keys() - sums:  # no boundary of the slow level in between
+        np.testing.assert_array_equal(before[path], after[path])
+    for path in sums:  # the fifth step's gradient came to the fourth's
+        assert not np.array_equal(before[path], after[path])
+    counts = {int(x) for p, x in level(run, 5, "period_1").items() if p.endswith("/count")}
+    assert counts == {1, 5}  # of the moments, and of the schedule
+    assert train(override(changed, {"steps": 7}), run).step == 7
+
+
+def test_the_slow_level_is_bit_for_bit_what_it_was(config, half, tmp_path):
+    """Parameters and states at step 4 are the same, whichever optimizer reads them."""
+    from hope_jax.checkpoint import CheckpointManager
+    from hope_jax.models import abstract_params
+    from hope_jax.optim import make
+    from hope_jax.training.resume import resume_or_start
+
+    class Batches:
+        def set_state(self, state):
+            self.state = state
+
+    import flax.linen as nn
+
+    def resumed(config, **how):
+        levels = make(config, nn.unbox(abstract_params(config.model)))
+        checkpoints = CheckpointManager(half / "checkpoints")
+        return resume_or_start(config, levels, checkpoints, Batches(), **how)[0]
+
+    old = resumed(config)
+    new = resumed(override(config, MUON), say=lambda line: None, change_optimizer=True)
+    jax.tree.map(np.testing.assert_array_equal, old.params, new.params)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        old.levels.levels["period_3"],
+        new.levels.levels["period_3"],
+    )
+    assert old.levels.tick == new.levels.tick == 4
+    # Another learning rate alone is no other rule.
+    same = resumed(override(config, {"optim.lr": 0.5}), change_optimizer=True)
+    jax.tree.map(np.testing.assert_array_equal, old.levels, same.levels)
