@@ -36,10 +36,8 @@ class LevelConfig:
     reduction: Literal["sum", "mean"] = "sum"
 
     def __post_init__(self):
-        require(
-            self.period >= 1, f"optim.levels names period {self.period}; use at least 1 step"
-        )
         where = f"optim.levels of period {self.period}"
+        require(self.period >= 1, f"{where}: use at least 1 step")
         require(
             0 <= self.lr_factor < math.inf,
             f"{where}: lr_factor is {self.lr_factor}; use 0 or more",

@@ -33,6 +33,18 @@ def fraction(rule: str, **values: Any) -> None:
             raise ValueError(f"{rule}: {name} is {value}; use a number from 0 to 1")
 
 
+def average(rule: str, **values: Any) -> None:
+    """Raise unless all numbers are from 0 and below 1, as far as they are known.
+
+    An average with a factor of one stays at zero for good.
+    """
+    for name, value in values.items():
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if not np.all((np.asarray(value) >= 0) & (np.asarray(value) < 1)):
+            raise ValueError(f"{rule}: {name} is {value}; use a number from 0, less than 1")
+
+
 def whole(rule: str, **values: Any) -> None:
     """Raise unless all are whole numbers from 1, known before anything is traced.
 

@@ -95,7 +95,7 @@ def scale_by_m3(
       Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
     """
     rule = "scale_by_m3"
-    checks.fraction(rule, b1=b1, b2=b2, b3=b3)
+    checks.average(rule, b1=b1, b2=b2, b3=b3)
     checks.nonnegative(rule, alpha=alpha, eps=eps)
     checks.whole(rule, period=period, steps=steps)
     checks.one_of(rule, "second_moment", second_moment, ("none", "gradient"))
@@ -158,7 +158,7 @@ def scale_by_m3_literal(
       True
     """
     rule = "scale_by_m3_literal"
-    checks.fraction(rule, b1=b1, b2=b2, b3=b3)
+    checks.average(rule, b1=b1, b2=b2, b3=b3)
     checks.nonnegative(rule, alpha=alpha, eps=eps)
     checks.whole(rule, period=period, steps=steps)
     levels = (

@@ -98,7 +98,9 @@ def test_update_is_the_fast_step_and_alpha_times_the_slow_one():
 
 def test_without_the_slow_momentum_it_is_muon():
     grads = gradients(5)
-    muon = updates_of(scale_by_muon(beta=0.95, nesterov=False), grads)
+    dims = {"w": MuonDimensionNumbers()}
+    muon = scale_by_muon(beta=0.95, nesterov=False, weight_dimension_numbers=dims)
+    muon = updates_of(muon, grads)
     found = updates_of(scale_by_m3(0.95, alpha=0.0, nesterov=False), grads)
     for (a, _), (b, _) in zip(muon, found, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
