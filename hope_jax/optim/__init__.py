@@ -2,10 +2,14 @@
 
 from hope_jax.optim.deep_momentum import deep_momentum, scale_by_deep_momentum
 from hope_jax.optim.delta_momentum import delta_momentum, scale_by_delta_momentum
+from hope_jax.optim.feature_momentum import scale_by_feature_momentum
+from hope_jax.optim.generalized_momentum import scale_by_generalized_momentum
+from hope_jax.optim.learned_preconditioner import scale_by_learned_preconditioner
 from hope_jax.optim.matrices import match_rms, two_dimensional
 from hope_jax.optim.mixed import matrices_and_rest
 from hope_jax.optim.orthogonalize import orthogonalize
 from hope_jax.optim.outer import make
+from hope_jax.optim.preconditioned_momentum import scale_by_preconditioned_momentum
 from hope_jax.optim.schedules import learning_rate
 
 __all__ = [
@@ -18,5 +22,9 @@ __all__ = [
     "orthogonalize",
     "scale_by_deep_momentum",
     "scale_by_delta_momentum",
+    "scale_by_feature_momentum",
+    "scale_by_generalized_momentum",
+    "scale_by_learned_preconditioner",
+    "scale_by_preconditioned_momentum",
     "two_dimensional",
 ]
