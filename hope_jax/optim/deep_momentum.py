@@ -15,6 +15,7 @@ from hope_jax.nested.paths import flatten
 from hope_jax.optim import checks
 from hope_jax.optim.matrices import Dims, by_path, matrix_view
 from hope_jax.optim.mixed import matrices_and_rest
+from hope_jax.optim.precision import like, wide_type, zeros
 from hope_jax.optim.unit import unit
 
 
@@ -37,7 +38,7 @@ class DeepMomentumState(NamedTuple):
 def scale_by_deep_momentum(
     hidden: int = 64,
     decay: float = 0.99,
-    rate: float = 0.1,
+    rate: float = 0.3,
     objective: Literal["l2", "dot", "ones"] = "l2",
     trace: float = 0.9,
     value: optax.GradientTransformation | None = None,
@@ -55,8 +56,8 @@ def scale_by_deep_momentum(
     An update first writes the memory by gradient descent on its own objective, then gives
     M(u) for the new momentum, with the momentum's row lengths, as a whole of root mean
     square one. `W_out` starts at zero: a fresh memory passes the normalised momentum on.
-    Nothing depends on the scale of gradients, and the memory's weights cannot diverge:
-    keys, values and hidden layers are no longer than one.
+    Nothing depends on the scale of gradients, and `W_out` stays below `2 rate / (1 - decay)`,
+    because keys, values and hidden layers are no longer than one.
 
     Objectives, minimised with steps of size `rate`, mean over rows:
 
@@ -66,9 +67,11 @@ def scale_by_deep_momentum(
       taken out.
     - "dot": `-<M(u), v>` for the same pairs. The memory adds up what it saw without regard
       to what it holds, and behaves much like the plain momentum.
-    - "ones": `-<M(u), 1>` for the present momentum u, the objective that Eq. 50 is printed
-      with. It does not work as an optimizer: the memory learns to answer every key with
-      the direction of ones, which soon outweighs the gradient. It is there to compare.
+    - "ones": `-<M(u), 1> / sqrt(Z)` for the present momentum u, the objective that Eq. 50 is
+      printed with. Its gradient does not hold what the memory should answer: all that the
+      memory adds to u is a multiple of the direction of ones. It learns nothing from
+      gradients, and without the residual path nothing else would be left of them. It is
+      there to compare.
 
     Departures from Eq. 50: the key is a momentum and not the bare gradient, because a memory
     that sees one noisy gradient averages little over time (`trace=0` for the bare gradient);
@@ -129,16 +132,13 @@ def scale_by_deep_momentum(
             view, _ = matrix_view(rule, path, x.shape, axes[path])
             *batch, _, Z = jax.eval_shape(view, x).shape
             key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(path.encode()))
-            dtype = jnp.promote_types(x.dtype, jnp.float32)
+            dtype = wide_type(x)
             memory[path] = {
                 "w_in": jax.random.normal(key, (*batch, Z, hidden), dtype),
                 "w_out": jnp.zeros((*batch, hidden, Z), dtype),
             }
-        zeros = jax.tree.map(
-            lambda x: jnp.zeros_like(x, dtype=jnp.promote_types(x.dtype, jnp.float32)), params
-        )
         level_state = levels.init(memory) if memory else ()
-        return DeepMomentumState(zeros, memory, level_state, value_tx.init(params))
+        return DeepMomentumState(zeros(params), memory, level_state, value_tx.init(params))
 
     def loss(memory, pairs):
         total = 0.0
@@ -170,10 +170,8 @@ def scale_by_deep_momentum(
             target, _ = unit(view(values[path]).astype(key.dtype), -1)
             if objective == "ones":
                 target = jnp.full_like(key, key.shape[-1] ** -0.5)
-            pairs[path] = (
-                key if objective == "ones" else unit(view(old[path]), -1)[0],
-                target,
-            )
+            asked = key if objective == "ones" else unit(view(old[path]), -1)[0]
+            pairs[path] = asked, target
             reads[path] = key, length, back
         grads = jax.grad(loss)(state.memory, pairs)
         memory, level_state, _ = levels.step(state.memory, state.levels, grads)
@@ -181,10 +179,9 @@ def scale_by_deep_momentum(
         for path, (key, length, back) in reads.items():
             size = (key.shape[-2] * key.shape[-1]) ** 0.5
             made.append(back(_read(memory[path], key) * unit(length, -2)[0] * size))
-        leaves, treedef = jax.tree.flatten(updates)
-        made = [m.astype(g.dtype) for m, g in zip(made, leaves, strict=True)]
+        made = like(jax.tree.unflatten(jax.tree.structure(updates), made), updates)
         state = DeepMomentumState(new, memory, level_state, value_state)
-        return jax.tree.unflatten(treedef, made), state
+        return made, state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -193,7 +190,7 @@ def deep_momentum(
     learning_rate: optax.ScalarOrSchedule,
     hidden: int = 64,
     decay: float = 0.99,
-    rate: float = 0.1,
+    rate: float = 0.3,
     objective: Literal["l2", "dot", "ones"] = "l2",
     trace: float = 0.9,
     value: optax.GradientTransformation | None = None,
@@ -221,8 +218,9 @@ def deep_momentum(
       >>> params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
       >>> state = tx.init(params)
       >>> loss = lambda p: jnp.sum((jnp.ones((1, 2)) @ p["w"] + p["b"]) ** 2)
+      >>> update, grad = jax.jit(tx.update), jax.jit(jax.grad(loss))
       >>> for _ in range(100):
-      ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
+      ...     updates, state = update(grad(params), state, params)
       ...     params = optax.apply_updates(params, updates)
       >>> bool(loss(params) < 0.1)
       True

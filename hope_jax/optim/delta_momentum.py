@@ -6,12 +6,12 @@ import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from hope_jax.optim import checks
 from hope_jax.optim.matrices import Dims, map_matrices
 from hope_jax.optim.mixed import matrices_and_rest
+from hope_jax.optim.precision import like, zeros
 from hope_jax.optim.unit import unit
 
 _STEPS = {"normalized": 0.5, "proximal": 1.0, "literal": 1.0}
@@ -78,6 +78,7 @@ def scale_by_delta_momentum(
     Example:
       The second gradient is along the first and contradicts it; only delta momentum turns.
 
+      >>> import jax.numpy as jnp
       >>> tx = scale_by_delta_momentum(decay=0.9, delta=1.0)
       >>> old = optax.trace(0.9)
       >>> w = {"w": jnp.zeros((2, 1))}
@@ -105,7 +106,7 @@ def scale_by_delta_momentum(
 
     def init(params: optax.Params) -> DeltaMomentumState:
         checks.matrices(rule, dims, params)
-        return DeltaMomentumState(jax.tree.map(_zeros, params), value_tx.init(params))
+        return DeltaMomentumState(zeros(params), value_tx.init(params))
 
     def write(m_KZ, g_KZ, v_KZ):
         unit_KZ, norm = unit(g_KZ.astype(m_KZ.dtype), (-2, -1))
@@ -126,8 +127,7 @@ def scale_by_delta_momentum(
     ) -> tuple[optax.Updates, DeltaMomentumState]:
         values, value_state = value_tx.update(updates, state.value, params, **extra)
         momentum = map_matrices(rule, dims, write, state.momentum, updates, values)
-        made = jax.tree.map(lambda m, g: m.astype(g.dtype), momentum, updates)
-        return made, DeltaMomentumState(momentum, value_state)
+        return like(momentum, updates), DeltaMomentumState(momentum, value_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -156,12 +156,14 @@ def delta_momentum(
       dims, weight_decay, mask, match_rms, b1, b2, eps: see `matrices_and_rest`.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> tx = delta_momentum(0.1)
       >>> params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
       >>> state = tx.init(params)
       >>> loss = lambda p: jnp.sum((jnp.ones((1, 2)) @ p["w"] + p["b"]) ** 2)
+      >>> update, grad = jax.jit(tx.update), jax.jit(jax.grad(loss))
       >>> for _ in range(100):
-      ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
+      ...     updates, state = update(grad(params), state, params)
       ...     params = optax.apply_updates(params, updates)
       >>> bool(loss(params) < 0.1)
       True
@@ -180,10 +182,6 @@ def delta_momentum(
         b2=b2,
         eps=eps,
     )
-
-
-def _zeros(x: jax.Array) -> jax.Array:
-    return jnp.zeros_like(x, dtype=jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _overlap(g_KZ: jax.Array, m_KZ: jax.Array) -> jax.Array:
