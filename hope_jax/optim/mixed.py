@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import optax
 
+from hope_jax.optim import checks
 from hope_jax.optim.matrices import Dims, by_path, two_dimensional
 from hope_jax.optim.matrices import match_rms as scale_to_rms
 
@@ -65,6 +66,9 @@ def matrices_and_rest(
       >>> print(jnp.round(updates["b"], 3), jnp.round(jnp.diag(updates["w"]), 4))
       [-0.1  0.1] [-0.0283  0.0283]
     """
+    rates = {"learning_rate": learning_rate, "rest_learning_rate": rest_learning_rate}
+    numbers = {n: v for n, v in rates.items() if v is not None and not callable(v)}
+    checks.nonnegative("matrices_and_rest", **numbers, b1=b1, b2=b2, eps=eps)
     dims = two_dimensional if dims is None else dims
     matrix = optax.chain(
         scale(dims=dims),
