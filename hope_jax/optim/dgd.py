@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import optax
 
 from hope_jax.nested.paths import flatten
+from hope_jax.optim import checks
 
 Step = Literal["proximal", "paper", "gradient"]
 Reduction = Literal["mean", "sum"]
@@ -79,15 +80,15 @@ def dgd(
 
         * "proximal": the exact minimiser of Eq. 56, for all N inputs at once:
           `P = (I + eta A)^-1`. For one input of length l, `eta / (1 + eta l^2)`. The paper
-          prints the case l = 1; stable for every eta.
+          prints the case l = 1. The decay is stable for every eta.
         * "paper": Eq. 57 as printed, `eta / (1 + eta)` and `P = I`; the minimiser for one
           input of unit length, and unstable for long ones.
         * "gradient": eta itself and `P = I`, as Eq. 88 writes memories.
       retention: alpha in [0, 1], by which the weights are multiplied (Eq. 88). It stands
         beside the step, not inside P: the printed form `alpha I - eta' x x^T` for any eta'.
       momentum: mu in [0, 1] of Titans momentum, on the term of the gradient only; None:
-        none. The paper ablates it but prints it nowhere; with it, "proximal" no longer is a
-        minimiser.
+        none. The paper ablates it but prints it nowhere. With it, or with a retention below
+        1, a "proximal" step is not a minimiser.
       reduction: "mean" if the loss is a mean over the rows of the inputs, "sum" if it is a
         sum. For a loss that counts otherwise (a mean over sequences, say, or a layer that
         is applied twice), use "sum" and multiply inputs by the root of a row's weight.
@@ -111,13 +112,13 @@ def dgd(
       [[0.5 0.5]
        [1.  1. ]]
     """
-    _check_choice("step", step, get_args(Step))
-    _check_choice("reduction", reduction, get_args(Reduction))
-    if not callable(learning_rate):
-        _check_number("learning_rate", learning_rate, None)
-    _check_number("retention", retention, 1.0)
-    if momentum is not None:
-        _check_number("momentum", momentum, 1.0)
+    checks.one_of("dgd", "step", step, get_args(Step))
+    checks.one_of("dgd", "reduction", reduction, get_args(Reduction))
+    rate = {} if callable(learning_rate) else {"learning_rate": learning_rate}
+    shares = {"retention": retention} | ({} if momentum is None else {"momentum": momentum})
+    _check_scalars(**rate, **shares)
+    checks.nonnegative("dgd", **rate)
+    checks.fraction("dgd", **shares)
 
     def init(params):
         trace = None
@@ -254,21 +255,11 @@ def _accumulator(w: jax.Array) -> jnp.dtype:
     return jnp.promote_types(w.dtype, jnp.float32)
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        known = ", ".join(map(repr, choices))
-        raise ValueError(f"{name}={value!r} is unknown; use one of {known}")
-
-
-def _check_number(name: str, value: Any, most: float | None) -> None:
-    """Raise unless `value` is a scalar from 0 to `most`; a tracer's value is not known."""
-    if jnp.ndim(value):
-        raise ValueError(
-            f"{name} has shape {jnp.shape(value)}, but it is one number for all weights; use "
-            f"jax.vmap for one per sequence, optax.partition for one per group of weights"
-        )
-    if isinstance(value, jax.core.Tracer):
-        return
-    if not 0 <= float(value) <= (float("inf") if most is None else most):
-        limits = "at least 0" if most is None else f"from 0 to {most:g}"
-        raise ValueError(f"{name}={float(value):g} is out of range; use a number {limits}")
+def _check_scalars(**values: Any) -> None:
+    for name, value in values.items():
+        if jnp.ndim(value):
+            raise ValueError(
+                f"dgd: {name} has shape {jnp.shape(value)}, but it is one number for all "
+                f"weights; use jax.vmap for one per sequence, optax.partition for one per "
+                f"group of weights"
+            )
