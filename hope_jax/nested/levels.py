@@ -144,7 +144,7 @@ class Levels:
 
     def run(
         self,
-        step_fn: Callable[[Any, Any, Any], tuple[Any, Any, Any]],
+        step_fn: Callable[[Any, Any, Any], tuple[Any, ...]],
         params: Any,
         state: LevelsState,
         carry: Any,
@@ -161,7 +161,9 @@ class Levels:
         hyper-parameters of the transformations, through the updates; works under `vmap`.
 
         Args:
-          step_fn: `(params, carry, x) -> (grads, carry, y)`, one tick.
+          step_fn: `(params, carry, x) -> (grads, carry, y)`, one tick; or with a fourth
+            result, a dict of extra arguments for the transformations (as `extra` in `step`),
+            such as the layer inputs of delta gradient descent.
           params, state: as in `step`.
           carry: any pytree that goes from tick to tick.
           xs: inputs with ticks along the leading axis of every leaf.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 
 from hope_jax.nested.state import LevelsState, LevelState
@@ -27,7 +28,7 @@ from hope_jax.nested.state import LevelsState, LevelState
 if TYPE_CHECKING:
     from hope_jax.nested.levels import Levels
 
-StepFn = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
+StepFn = Callable[[Any, Any, Any], tuple[Any, ...]]
 
 
 @struct.dataclass
@@ -39,6 +40,7 @@ class _Moving:
     sums: dict[str, Any]  # grad_sum by level name
     pre: Any
     carry: Any
+    extra: dict[str, Any]  # extra arguments of the last tick
 
     def only(self, names: Collection[str]) -> _Moving:
         """Leave out the parameters and optimizer states of other levels."""
@@ -102,6 +104,7 @@ def run(
         sums={name: level.grad_sum for name, level in state.levels.items()},
         pre=state.pre,
         carry=carry,
+        extra=_zeros_of_extra(step_fn, params, carry, xs),
     )
     names = nest.up_to(block) | {levels.levels[i].name for i in slower}
 
@@ -168,11 +171,14 @@ class _Nest:
     def tick(self, moving: _Moving, x: Any) -> tuple[_Moving, Any]:
         """One tick and, after it, the levels of period 1."""
         params = self.levels.join(moving.params, self.like)
-        grads, carry, y = self.step_fn(params, moving.carry, x)
-        grads, pre = self.levels.pre.update(grads, moving.pre, params)
+        grads, carry, y, *extra = self.step_fn(params, moving.carry, x)
+        extra = extra[0] if extra else {}
+        tx = optax.with_extra_args_support(self.levels.pre)
+        grads, pre = tx.update(grads, moving.pre, params, **extra)
         grads = self.levels.split(grads)
         sums = self.levels.accumulate(moving.sums, grads)
-        return self.boundary(1, moving.replace(sums=sums, pre=pre, carry=carry), grads), y
+        moving = moving.replace(sums=sums, pre=pre, carry=carry, extra=extra)
+        return self.boundary(1, moving, grads), y
 
     def skip(self, moving: _Moving, x: Any) -> tuple[_Moving, Any]:
         """Leave everything as it is; zeros in place of the output."""
@@ -191,7 +197,9 @@ class _Nest:
         name = self.levels.levels[i].name
         parts = {n: moving.params[n] for n in self.levels.touched(i)}
         state = moving.levels[name].replace(grad_sum=moving.sums[name])
-        parts, state, _ = self.levels.update(i, parts, state, grads and grads[name], {})
+        parts, state, _ = self.levels.update(
+            i, parts, state, grads and grads[name], moving.extra
+        )
         moving = moving.replace(
             params=moving.params | parts,
             levels=moving.levels | {name: state.replace(grad_sum={})},
@@ -201,7 +209,7 @@ class _Nest:
             return moving
         past = moving.only([level.name for level in self.levels.levels[: i + 1]])
         cut = jax.lax.stop_gradient(past.replace(sums={}))
-        return cut.over(moving).replace(sums=moving.sums)
+        return cut.over(moving).replace(sums=moving.sums, extra=moving.extra)
 
     def rematerialised(self, period: int, body: Callable) -> Callable:
         """`body` holds one period of this length; keep only its input if so asked."""
@@ -210,6 +218,14 @@ class _Nest:
         )
         # Inside a scan there is nothing that the recomputation could be merged with.
         return jax.checkpoint(body, prevent_cse=False) if asked else body
+
+
+def _zeros_of_extra(step_fn: StepFn, params: Any, carry: Any, xs: Any) -> dict[str, Any]:
+    """What stands for the extra arguments before the first tick, which no update sees."""
+    x = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
+    _, _, _, *extra = jax.eval_shape(step_fn, params, carry, x)
+    zeros = lambda x: jnp.zeros(x.shape, x.dtype)
+    return jax.tree.map(zeros, extra[0]) if extra else {}
 
 
 def _last(valid: jax.Array | None) -> jax.Array | bool:

@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hope_jax import optim
+from hope_jax.nested import Level, Levels
 
 
 def scaled(rule, **constants):
@@ -298,6 +299,34 @@ def test_runs_under_vmap(name):
     for i in range(2):
         pick = functools.partial(jax.tree.map, lambda x, i=i: x[i])
         assert_close(pick(together), follow(tx, pick(params), pick(gradients))[0], 1e-4)
+
+
+@every
+def test_is_the_inner_optimizer_of_a_level(name):
+    """In nested scans as tick by tick, and differentiable through its updates."""
+    tx = optimizer(name, 0.01)
+    levels = Levels((Level("fast", 1, tx, "a"), Level("slow", 3, tx, "b")))
+    params = matrices()
+    given = extra(params)
+    xs = some_gradients(params, 7)
+
+    def step_fn(params, carry, g):
+        grads = jax.tree.map(lambda p, g: 0.1 * p + g, params, g)
+        return grads, carry, jax.tree.map(jnp.sum, params), given
+
+    @jax.jit
+    def run(params):
+        after, state, _, _ = levels.run(step_fn, params, levels.init(params), (), xs, start=0)
+        return after
+
+    step, after, state = jax.jit(levels.step), params, levels.init(params)
+    for i in range(7):
+        grads = step_fn(after, (), jax.tree.map(lambda x, i=i: x[i], xs))[0]
+        after, state, _ = step(after, state, grads, **given)
+    assert_close(run(params), after, 1e-4)
+    outer = jax.jit(jax.grad(lambda p: sum(jnp.sum(x**2) for x in jax.tree.leaves(run(p)))))
+    for g in jax.tree.leaves(outer(params)):
+        assert np.isfinite(g).all() and np.any(g)
 
 
 @every
