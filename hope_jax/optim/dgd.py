@@ -25,6 +25,7 @@ import optax
 
 from hope_jax.nested.paths import flatten
 from hope_jax.optim import checks
+from hope_jax.optim.precision import wide_type, zeros
 
 Step = Literal["proximal", "paper", "gradient"]
 Reduction = Literal["mean", "sum"]
@@ -121,9 +122,7 @@ def dgd(
     checks.fraction("dgd", **shares)
 
     def init(params):
-        trace = None
-        if momentum is not None:
-            trace = jax.tree.map(lambda w: jnp.zeros_like(w, _accumulator(w)), params)
+        trace = None if momentum is None else zeros(params)
         return DgdState(jnp.zeros((), jnp.int32), trace)
 
     def update(updates, state, params=None, *, inputs=None, **extra):
@@ -160,7 +159,7 @@ def dgd(
 
 def _write(g, w, s, x, eta, alpha, mu, step, reduction):
     """The change of one weight `[..., K, Z]`, and its momentum."""
-    kept, dtype = w.dtype, _accumulator(w)
+    kept, dtype = w.dtype, wide_type(w)
     g, w = g.astype(dtype), w.astype(dtype)
     eta, alpha = jnp.asarray(eta, dtype), jnp.asarray(alpha, dtype)
     answer = None
@@ -249,10 +248,6 @@ def _is_masked(node: Any) -> bool:
 
 def _some(leaves: dict[str, Any]) -> str:
     return ", ".join(map(repr, list(leaves)[:3])) or "no path"
-
-
-def _accumulator(w: jax.Array) -> jnp.dtype:
-    return jnp.promote_types(w.dtype, jnp.float32)
 
 
 def _check_scalars(**values: Any) -> None:
