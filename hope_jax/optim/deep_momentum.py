@@ -103,7 +103,8 @@ def scale_by_deep_momentum(
 
       >>> tx = scale_by_deep_momentum()
       >>> w = {"w": jnp.zeros((2, 2))}
-      >>> update, state = tx.update({"w": jnp.array([[3e-9, 0], [0, 4e-9]])}, tx.init(w))
+      >>> grad = {"w": jnp.array([[3e-9, 0], [0, 4e-9]])}
+      >>> update, state = jax.jit(tx.update)(grad, tx.init(w))
       >>> print(update["w"])
       [[1.2 0. ]
        [0.  1.6]]
