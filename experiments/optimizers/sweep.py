@@ -8,8 +8,8 @@
 row for as long as the best rate is the last one there, and then trains the best rate with
 further seeds. Runs that are done are not done again, and one that was stopped goes on, so
 the command may be stopped and repeated; several may work side by side on different --models
-or --rules. `report` writes the table, the plots and all figures of the runs to
-experiments/results/optimizers.
+or --rules. A rule may be followed by its fields: --rules "m3 alpha=0" muon. `report` writes
+the table, the plots and all figures of the runs to experiments/results/optimizers.
 
 Cost on one CPU core: about a minute a run for the Transformer, two for HOPE, 70 runs in all.
 """
@@ -27,7 +27,7 @@ from typing import Any
 import jax
 from matplotlib.figure import Figure
 
-from hope_jax.config import TrainConfig, override
+from hope_jax.config import TrainConfig, override, parse_assignments
 from hope_jax.training import train
 from hope_jax.training.finite import NonFinite
 from hope_jax.training.metrics import read_log
@@ -47,8 +47,10 @@ def rate_name(rate: float) -> str:
 
 
 def config_of(model: str, rule: str, rate: float, seed: int, args: Any) -> TrainConfig:
-    """One run."""
+    """One run; `rule` may be followed by fields, as in "m3 alpha=0"."""
+    rule, *fields = rule.split()
     changes = {"optim.lr": rate, "seed": seed, "data.seed": seed, "data.path": str(args.data)}
+    changes |= {f"optim.rule.{k}": v for k, v in parse_assignments(fields).items()}
     if args.steps:
         changes |= {"steps": args.steps, "eval_every": args.steps}
     return override(GET_CONFIG(f"{model}-{rule}"), changes)
@@ -56,7 +58,7 @@ def config_of(model: str, rule: str, rate: float, seed: int, args: Any) -> Train
 
 def run(model: str, rule: str, rate: float, seed: int, args: Any) -> float:
     """Train once, or read what was found; the held-out loss, infinite if it diverged."""
-    workdir = args.runs / model / rule / f"lr_{rate_name(rate)}_seed_{seed}"
+    workdir = args.runs / model / rule.replace(" ", "_") / f"lr_{rate_name(rate)}_seed_{seed}"
     found = workdir / "result.json"
     if not found.exists():
         config = config_of(model, rule, rate, seed, args)
@@ -93,7 +95,7 @@ KEPT += ("diverged", "versions", "device")
 
 def sweep(model: str, rule: str, args: Any) -> None:
     """All rates of a rule, then more seeds of the best."""
-    rates = [FIRST.get(rule, FIRST_OTHERS) * 2**i for i in range(RATES)]
+    rates = [FIRST.get(rule.split()[0], FIRST_OTHERS) * 2**i for i in range(RATES)]
     while True:
         losses = {rate: run(model, rule, rate, 0, args) for rate in rates}
         best = min(losses, key=losses.get)

@@ -47,7 +47,7 @@ def test_overrides_and_variants(describe):
         f"{EXPERIMENTS}/small.py:transformer", "--set", "model.depth=2", "--set", "optim.lr=0.5"
     )
     assert "depth 2, width 128" in out
-    assert "AdamW, learning rate 0.5" in out
+    assert "adamw, learning rate 0.5" in out
     assert "it grows with every token" in out
 
 
