@@ -98,7 +98,10 @@ def _field_names(kind: type) -> list[str]:
 
 def _unknown(name: str, kind: type, path: str) -> str:
     names = _field_names(kind)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if not names:
+        return f"unknown field {path!r}: {kind.__name__} has no fields"
+    longer = [known for known in names if known.startswith(name)]
+    close = longer or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"fields: {', '.join(names)}"
     return f"unknown field {path!r} in {kind.__name__}: {hint}"
 
@@ -150,10 +153,7 @@ def _from_plain(value: Any, hint: Any, path: str) -> Any:
     if value is None and type(None) in options:
         return None
     if isinstance(value, str) and str not in options and not _is_text(options):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            raise ValueError(f"{path}={value!r} is not a value of type {_show(hint)}") from None
+        value = _literal(value, path, f"a value of type {_show(hint)}")
     for option in options:
         converted = _convert(value, option)
         if converted is not _WRONG:
@@ -162,6 +162,14 @@ def _from_plain(value: Any, hint: Any, path: str) -> Any:
 
 
 _WRONG = object()
+
+
+def _literal(text: str, path: str, wanted: str) -> Any:
+    """A Python literal from a command line."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise ValueError(f"{path}={text!r} is not {wanted}") from None
 
 
 def _convert(value: Any, option: Any) -> Any:
@@ -197,6 +205,10 @@ def _is_text(options: tuple) -> bool:
 
 
 def _show(hint: Any) -> str:
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(inner[0]):
+        fields = ", ".join(_field_names(inner[0]))
+        return f"list of {inner[0].__name__}, such as [{{...}}] with fields {fields}"
     return getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
 
 
@@ -206,6 +218,8 @@ def _has_type(option: Any) -> bool:
 
 
 def _kind(value: Any, kinds: dict[str, type], path: str) -> Any:
+    if isinstance(value, str) and value.startswith("{"):  # from a command line
+        value = _literal(value, path, f"one of {sorted(kinds)} with its fields")
     data = dict(value) if isinstance(value, Mapping) else {"type": value}
     kind = data.pop("type", None)
     if not isinstance(kind, str) or kind not in kinds:

@@ -21,6 +21,8 @@ def test_rules_are_set_by_name_with_their_fields():
     sets = ["optim.rule=m3", "optim.rule.period=4", "optim.lr=0.01"]
     optim = override(TrainConfig(), parse_assignments(sets)).optim
     assert optim.rule == M3Rule(period=4) and optim.lr == 0.01
+    whole = parse_assignments(["optim.rule={'type': 'm3', 'period': 4}"])
+    assert override(TrainConfig(), whole).optim.rule == M3Rule(period=4)
 
 
 def test_levels_from_the_command_line_and_through_json():
@@ -60,7 +62,10 @@ def test_every_rule_goes_through_json(name):
         ({"optim.levels": [{"period": 2, "clip": -1.0}]}, "of period 2: clip is -1.0"),
         ({"optim.levels": [{"period": 2, "warmup": -1}]}, "of period 2: warmup is -1"),
         ({"optim.levels": [{"period": 2}, {"period": 2}]}, "period 2 more than once"),
-        ({"optim.levels": 3}, "optim.levels=3 is not a value"),
+        ({"optim.levels": 3}, "optim.levels=3 is not a value.*list of LevelConfig.*period"),
+        ({"optim.levels": [{"period": 2, "lr": 1.0}]}, "did you mean 'lr_factor'"),
+        ({"optim.rule.period": 3}, "AdamWRule has no fields"),
+        ({"optim.rule": "{'type': "}, "optim.rule=.* is not one of .*'m3'"),
     ],
     ids=str,
 )
