@@ -94,7 +94,7 @@ class DeepMomentumRule:
 
     hidden: int = 64  # width of the memory
     decay: float = 0.99  # alpha of Eq. 50: what the memory keeps per write
-    rate: float = 0.1  # learning rate of the memory
+    rate: float = 0.3  # learning rate of the memory
     objective: Literal["l2", "dot", "ones"] = "l2"
     trace: float = 0.9  # of the momentum that the memory reads; 0: the bare gradient
     period: int = 1  # updates per write of the memory
