@@ -24,10 +24,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 from matplotlib.figure import Figure
 
-from hope_jax.config import TrainConfig, override, parse_assignments
+from hope_jax.config import TrainConfig, from_dict, override, parse_assignments
+from hope_jax.models import abstract_params
+from hope_jax.optim import make
 from hope_jax.training import train
 from hope_jax.training.finite import NonFinite
 from hope_jax.training.metrics import read_log
@@ -131,8 +134,8 @@ def table(found: list[dict[str, Any]]) -> str:
         lines += [
             f"## {model}, {mine[0]['parameters']:,} parameters, {mine[0]['tokens']:,} bytes\n",
             "| rule | best rate | held-out loss, nats/byte (range, seeds) | against AdamW | "
-            "CPU s/step | skipped | seed 0 at every rate |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            "CPU s/step | state, bytes/parameter | skipped | seed 0 at every rate |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
         adamw = mean_loss(best_of([r for r in mine if r["rule"] == "adamw"]))
         rows = []
@@ -157,12 +160,21 @@ def table(found: list[dict[str, Any]]) -> str:
                 f"{mean:.3f} ({min(losses):.3f} to {max(losses):.3f}, {len(losses)})",
                 f"{mean - adamw:+.3f}",
                 f"{seconds:.3f}",
+                f"{state_bytes(best[0]) / best[0]['parameters']:.1f}",
                 str(sum(r["skipped_steps"] for r in best)),
                 everywhere,
             ]
             rows.append((mean, f"| {' | '.join(cells)} |"))
         lines += [line for _, line in sorted(rows)] + [""]
     return "\n".join(lines)
+
+
+def state_bytes(run: dict[str, Any]) -> int:
+    """Bytes of the optimizer's state."""
+    config = from_dict(run["config"])
+    params = nn.unbox(abstract_params(config.model))
+    state = jax.eval_shape(make(config, params).init, params)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
 
 
 def mean_loss(runs: list[dict[str, Any]]) -> float:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hope_jax.config import ModelConfig, TrainConfig, override, to_dict
 from hope_jax.data import ByteTokenizer, prepare
 from hope_jax.data.sources import TextSource
+from hope_jax.models import count_params
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "optimizers"
 
@@ -47,7 +49,8 @@ def test_only_the_best_rate_gets_more_seeds_and_divergence_is_no_best(script):
 
 
 def result(rule, rate, seed, loss):
-    config = {"model": {}, "data": {"path": "/x/wikitext-2"}, "optim": {}, "steps": 10}
+    changes = {"optim.rule": rule, "data.path": "/x/wikitext-2", "steps": 10}
+    config = to_dict(override(TrainConfig(), changes | {"model.depth": 1}))
     return {
         "model": "transformer",
         "rule": rule,
@@ -56,7 +59,7 @@ def result(rule, rate, seed, loss):
         "loss": loss,
         "curve": [[1, 5.0], [10, loss or 9.0]],
         "config": config,
-        "parameters": 1000,
+        "parameters": count_params(ModelConfig(depth=1)).total,
         "tokens": 2000,
         "cpu_seconds": 30.0,
         "compile_seconds": 10.0,
@@ -82,9 +85,11 @@ def test_report_compares_every_rule_at_its_best(script, tmp_path):
     script["report"](tmp_path / "runs", tmp_path / "out")
     text = (tmp_path / "out" / "sweep.md").read_text()
     best, second = [line for line in text.splitlines() if line.startswith(("| m3", "| adamw"))]
-    assert best.startswith("| m3 | 0.1 | 1.500 (1.500 to 1.500, 1) | -0.300 | 2.000 |")
+    assert best.startswith("| m3 | 0.1 | 1.500 (1.500 to 1.500, 1) | -0.300 | 2.000 | 15.")
     assert best.endswith("| 0.1: 1.500, 0.4: diverged |")
-    assert second.startswith("| adamw | 0.2 | 1.800 (1.700 to 1.900, 2) | +0.000 |")
+    assert second.startswith(
+        "| adamw | 0.2 | 1.800 (1.700 to 1.900, 2) | +0.000 | 2.000 | 8.0 |"
+    )
     kept = json.loads((tmp_path / "out" / "runs.json").read_text())
     assert len(kept["runs"]) == 5 and "/x/" not in json.dumps(kept)
     assert (tmp_path / "out" / "transformer.png").stat().st_size > 10_000
