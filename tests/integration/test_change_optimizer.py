@@ -91,3 +91,20 @@ def test_the_slow_level_is_bit_for_bit_what_it_was(config, half, tmp_path):
     # Another learning rate alone is no other rule.
     same = resumed(override(config, {"optim.lr": 0.5}), change_optimizer=True)
     jax.tree.map(np.testing.assert_array_equal, old.levels, same.levels)
+
+
+def test_resumed_is_uninterrupted_with_levels_inside_the_optimizers(config, tmp_path, logged):
+    """The cut at step 8 is inside a period of M3's slow momentum, and of the slow level."""
+    rules = {"type": "m3", "period": 3}, [{"period": 3, "rule": "deep_momentum"}]
+    config = override(config, {"optim.rule": rules[0], "optim.levels": rules[1]})
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train(config, whole).step == 12
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "checkpoints" / "12")
+    assert train(config, cut).step == 12
+    assert logged(cut) == logged(whole)
+    for name in ("period_1", "period_3"):
+        a, b = level(whole, 12, name), level(cut, 12, name)
+        assert a.keys() == b.keys() and len(a) > 10
+        for path in a:
+            np.testing.assert_array_equal(a[path], b[path])
