@@ -64,7 +64,8 @@ def scale_by_deep_momentum(
     - "l2": `|M(u) - v|^2 / 2`, u being the momentum before this gradient and v the rows of
       the new gradient (or of `value`), of length one. The memory learns to predict the next
       gradient from the momentum. What persists is passed on, what oscillates or is noise is
-      taken out.
+      taken out. In as many steps it came to lower losses than momentum on noisy regressions
+      with small MLPs, and to the same on noisy parabolas.
     - "dot": `-<M(u), v>` for the same pairs. The memory adds up what it saw without regard
       to what it holds, and behaves much like the plain momentum.
     - "ones": `-<M(u), 1> / sqrt(Z)` for the present momentum u, the objective that Eq. 50 is

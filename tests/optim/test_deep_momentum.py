@@ -133,7 +133,7 @@ def test_a_stack_of_matrices_has_as_many_memories():
     np.testing.assert_array_equal(made["w"][:, 1], other["w"][:, 1])
 
 
-def test_needs_fewer_steps_on_a_noisy_regression():
+def test_comes_to_a_lower_loss_on_a_noisy_regression():
     """Against momentum and descent, all with normalised updates at the best of three rates."""
     keys = jax.random.split(jax.random.key(0), 5)
 
