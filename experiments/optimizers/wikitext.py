@@ -6,8 +6,9 @@
 
 A variant is MODEL-RULE, with MODEL "transformer" or "hope" and RULE the `type` of a rule.
 Everything but the rule and the learning rate is the same: two layers of width 128, about
-450,000 parameters, 600 steps of 1,024 bytes. `sweep.py` beside this file trains every rule
-at several learning rates and compares each at its best.
+450,000 parameters, 600 steps of 1,024 bytes. `hope sweep` on this file trains all of
+them at five learning rates; `sweep.py` beside it also goes on beyond the end of a row of rates,
+and trains the best with more seeds.
 """
 
 from hope_jax.config import (
@@ -18,6 +19,7 @@ from hope_jax.config import (
     OptimConfig,
     SelfModifyingConfig,
     TrainConfig,
+    grid,
 )
 from hope_jax.models import match_params
 
@@ -49,3 +51,11 @@ def get_config(variant: str = "transformer-adamw") -> TrainConfig:
         sample_tokens=0,
         position_plot=False,
     )
+
+
+def sweep():
+    """Every rule on both models at five learning rates, a factor of two apart."""
+    for rule in RULE_CONFIGS:
+        first = 7.5e-4 if rule == "adamw" else 2.5e-3
+        variants = [f"{model}-{rule}" for model in MODELS]
+        yield from grid({"variant": variants, "optim.lr": [first * 2**i for i in range(5)]})

@@ -19,6 +19,8 @@ import hope_jax
 
 COMMANDS = {
     "train": "train a model, or go on with a run that was stopped",
+    "sweep": "train all points of a sweep, or one of them by its index",
+    "report": "compare finished runs in a table with plots",
     "prepare": "turn text into token windows that training reads",
     "generate": "write text with a trained model",
     "describe": "print the levels, parameters, state and cost of a model",

@@ -25,6 +25,7 @@ from hope_jax.config.rules import (
     MuonRule,
     RuleConfig,
 )
+from hope_jax.config.sweeps import grid
 from hope_jax.config.train import DataConfig, TrainConfig
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "TrainConfig",
     "from_dict",
     "from_json",
+    "grid",
     "override",
     "parse_assignments",
     "to_dict",

@@ -28,6 +28,17 @@ def load_config(path: str | Path, sets: Sequence[str] = ()) -> TrainConfig:
         configuration; or an override does not fit.
     """
     name, _, variant = str(path).partition(":")
+    file = find_file(name)
+    if file.suffix == ".json":
+        require(not variant, f"{path}: a JSON file has no variants; leave out {variant!r}")
+        config = _from_json(file)
+    else:
+        config = _get_config(file, variant)
+    return override(config, parse_assignments(list(sets)))
+
+
+def find_file(name: str) -> Path:
+    """The experiment file of this name; one without a suffix is under experiments/."""
     file = Path(name)
     if not file.suffix and not file.exists():
         file = Path("experiments") / f"{name}.py"
@@ -35,12 +46,28 @@ def load_config(path: str | Path, sets: Sequence[str] = ()) -> TrainConfig:
         file.is_file(),
         f"there is no file {file} here ({Path.cwd()}); give the path of an experiment file",
     )
-    if file.suffix == ".json":
-        require(not variant, f"{path}: a JSON file has no variants; leave out {variant!r}")
-        config = _from_json(file)
-    else:
-        config = _call(_get_config(file), variant, file)
-    return override(config, parse_assignments(list(sets)))
+    return file
+
+
+def load_names(name: str) -> tuple[Path, dict[str, Any]]:
+    """An experiment file and what it defines.
+
+    Raises:
+      ValueError: there is no such file, or it fails.
+    """
+    file = find_file(name)
+    try:
+        return file, runpy.run_path(str(file), run_name=file.stem)
+    except Exception as error:
+        raise ValueError(_failure(file, error)) from error
+
+
+def call(function: Callable[..., Any], variant: str, file: Path) -> Any:
+    """What a function of an experiment file gives, with its failures told by line."""
+    try:
+        return function(variant) if variant else function()
+    except Exception as error:
+        raise ValueError(_failure(file, error)) from error
 
 
 def _from_json(file: Path) -> TrainConfig:
@@ -50,28 +77,19 @@ def _from_json(file: Path) -> TrainConfig:
         raise ValueError(f"{file}: {error}") from None
 
 
-def _get_config(file: Path) -> Callable[..., Any]:
-    try:
-        names = runpy.run_path(str(file), run_name=file.stem)
-    except Exception as error:
-        raise ValueError(_failure(file, error)) from error
+def _get_config(file: Path, variant: str) -> TrainConfig:
+    _, names = load_names(str(file))
+    get_config = names.get("get_config")
     require(
-        callable(names.get("get_config")),
+        callable(get_config),
         f"{file} has no function get_config(); define one that returns a TrainConfig",
     )
-    return names["get_config"]
-
-
-def _call(get_config: Callable[..., Any], variant: str, file: Path) -> TrainConfig:
     if variant:
         require(
             bool(inspect.signature(get_config).parameters),
             f"{file} has one configuration; leave out {variant!r}",
         )
-    try:
-        config = get_config(variant) if variant else get_config()
-    except Exception as error:
-        raise ValueError(_failure(file, error)) from error
+    config = call(get_config, variant, file)
     require(
         isinstance(config, TrainConfig),
         f"get_config() of {file} returned {type(config).__name__}; return a TrainConfig",

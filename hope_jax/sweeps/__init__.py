@@ -1,0 +1,17 @@
+"""Many runs from one file, each its own folder, and one report over them."""
+
+from hope_jax.config.sweeps import Point, grid, load_sweep
+from hope_jax.sweeps.collect import Run, find_runs
+from hope_jax.sweeps.report import write_report
+from hope_jax.sweeps.runner import Ending, run_points
+
+__all__ = [
+    "Ending",
+    "Point",
+    "Run",
+    "find_runs",
+    "grid",
+    "load_sweep",
+    "run_points",
+    "write_report",
+]

@@ -1,0 +1,104 @@
+"""Finished runs below a folder, and in what their configurations differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from hope_jax.training.metrics import LOG, read_log
+from hope_jax.training.workdir import SUMMARY
+
+# Fields in which the runs of one configuration may differ.
+SEEDS = ("seed", "data.seed")
+UNTOLD = (*SEEDS, "name")
+SOLVED = "model.cms.hidden"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+      path: its folder.
+      fields: every field of its configuration, by dotted name.
+      summary: `summary.json`.
+    """
+
+    path: Path
+    fields: dict[str, Any]
+    summary: dict[str, Any]
+
+    @property
+    def loss(self) -> float:
+        """Held-out loss, nats per token."""
+        return self.summary["held_out"]["loss"]
+
+    def curve(self) -> list[tuple[int, float]]:
+        """Steps and training losses."""
+        records = read_log(self.path / LOG)
+        return [(r["step"], r["loss"]) for r in records if r.get("loss") is not None]
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """All finished runs below `folder`, by path.
+
+    Raises:
+      ValueError: there is none, or one whose summary cannot be read.
+    """
+    runs = []
+    for path in sorted(Path(folder).rglob(SUMMARY)):
+        try:
+            summary = json.loads(path.read_text())
+            fields = flat(summary["config"])
+            float(summary["held_out"]["loss"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not the summary of a run ({error}); mend it or move it away"
+            ) from None
+        runs.append(Run(path.parent, fields, summary))
+    if not runs:
+        raise ValueError(
+            f"no finished run below {folder}; a run is finished when it has {SUMMARY}"
+        )
+    return runs
+
+
+def differing(runs: list[Run]) -> list[str]:
+    """Fields in which the runs differ, seeds and names apart.
+
+    Fields of a mixer or a rule are compared between runs of one kind only: another kind is
+    told by its type. The width that `match_params` solves for is left out where it follows
+    from the other fields.
+    """
+    found = []
+    for name in dict.fromkeys(name for run in runs for name in run.fields):
+        kind = name.rpartition(".")[0] + ".type"
+        values: dict[Any, set[str]] = {}
+        for run in runs:
+            if name in run.fields:
+                same = None if name == kind else run.fields.get(kind)
+                values.setdefault(same, set()).add(repr(run.fields[name]))
+        if name not in UNTOLD and any(len(different) > 1 for different in values.values()):
+            found.append(name)
+    rest = [name for name in found if name != SOLVED]
+    key = lambda run, names: repr([run.fields.get(name) for name in names])
+    if len({key(run, rest) for run in runs}) == len({key(run, found) for run in runs}):
+        return rest
+    return found
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value.
+
+    >>> flat({"steps": 2, "model": {"dim": 8, "cms": {"periods": [1, 8]}}})
+    {'steps': 2, 'model.dim': 8, 'model.cms.periods': [1, 8]}
+    """
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            fields |= flat(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields

@@ -1,0 +1,69 @@
+"""Pictures over many runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from hope_jax.sweeps.report import Group
+
+LOSS = "held-out loss, nats per token"
+CURVES = 12  # more lines than colours cannot be told apart
+
+
+def plot_losses(groups: Sequence[Group], path: Path) -> Path:
+    """Held-out loss of every group, a dot per seed, the best on top."""
+    figure = Figure(figsize=(8, 1.2 + 0.35 * len(groups)), layout="constrained")
+    axes = figure.add_subplot()
+    for height, group in enumerate(reversed(groups)):
+        losses = [run.loss for run in group.runs]
+        axes.plot(losses, [height] * len(losses), "o", color="C0", markersize=5, alpha=0.6)
+        axes.plot(group.loss, height, "|", color="C1", markersize=14, markeredgewidth=2)
+    axes.set_yticks(range(len(groups)), [group.label for group in reversed(groups)])
+    axes.set_ylim(-0.6, len(groups) - 0.4)
+    axes.set_xlabel(f"{LOSS}; bars are means over seeds")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def plot_curves(groups: Sequence[Group], path: Path) -> Path:
+    """Training loss of the best groups over the steps, first seed."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for group in groups[:CURVES]:
+        curve = group.runs[0].curve()
+        if curve:
+            axes.plot(*zip(*curve, strict=True), label=group.label, linewidth=1)
+    axes.set(xlabel="training step", ylabel="training loss, nats per token", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    if axes.has_data():
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def plot_tuning(groups: Sequence[Group], field: str, path: Path) -> Path:
+    """Held-out loss against the field that was tuned, one line for each of the rest."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    rows: dict[str, list[Group]] = {}
+    for group in groups:
+        rest = [str(v) for f, v in group.values.items() if f != field and v is not None]
+        rows.setdefault(", ".join(rest) or "all", []).append(group)
+    numbers = all(isinstance(g.values[field], (int, float)) for g in groups)
+    for label, row in rows.items():
+        row = sorted(row, key=lambda g: g.values[field] if numbers else str(g.values[field]))
+        x = [g.values[field] if numbers else str(g.values[field]) for g in row]
+        axes.plot(x, [g.loss for g in row], "o-", label=label, markersize=4)
+    if numbers and min(g.values[field] for g in groups) > 0:
+        axes.set_xscale("log")
+    axes.set(xlabel=field, ylabel=LOSS)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    return path

@@ -1,0 +1,205 @@
+"""A table, plots and a page of Markdown over many runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hope_jax.sweeps.collect import Run, differing, find_runs
+from hope_jax.sweeps.plots import plot_curves, plot_losses, plot_tuning
+
+REPORT = "report.md"
+COMMAND = "command.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of one configuration with different seeds.
+
+    Attributes:
+      values: the fields that differ between groups, with this group's values; None where
+        its configuration has no such field.
+      runs: the runs.
+    """
+
+    values: dict[str, Any]
+    runs: tuple[Run, ...]
+
+    @property
+    def loss(self) -> float:
+        """Mean held-out loss."""
+        return statistics.fmean(run.loss for run in self.runs)
+
+    @property
+    def label(self) -> str:
+        """The values in one line."""
+        return ", ".join(show(v) for v in self.values.values() if v is not None) or "all"
+
+
+def write_report(folder: Path, out: Path | None = None, best: str | None = None) -> str:
+    """Write `report.md` and plots on all finished runs below `folder`.
+
+    Args:
+      folder: of a sweep, or of anything that holds runs.
+      out: where to; `folder` by default.
+      best: a field, such as "optim.lr", for which every other configuration is shown at
+        its best value; all of its values are told beside it.
+
+    Returns:
+      The page.
+
+    Raises:
+      ValueError: there is no finished run, or `best` does not differ between them.
+    """
+    folder = Path(folder)
+    out = folder if out is None else Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    runs = find_runs(folder)
+    fields = differing(runs)
+    if best is not None and best not in fields:
+        raise ValueError(
+            f"--best {best}: the runs do not differ in it; they differ in "
+            f"{', '.join(fields) or 'nothing but seeds'}"
+        )
+    groups = group(runs, fields)
+    shown = groups if best is None else at_best(groups, best)
+    shown = sorted(shown, key=lambda g: g.loss)
+    pictures = [plot_losses(shown, out / "losses.png"), plot_curves(shown, out / "curves.png")]
+    if best is not None:
+        pictures.append(plot_tuning(groups, best, out / "tuning.png"))
+    page = "\n".join(
+        [
+            f"# {folder.name}\n",
+            f"{len(runs)} finished runs. Losses are nats per token on held-out text, mean over "
+            "seeds with the range in brackets.\n",
+            table(shown, groups, fields, best),
+            "",
+            *(f"![{p.stem}]({p.name})" for p in pictures),
+            "",
+            *origin(folder, runs),
+        ]
+    )
+    (out / REPORT).write_text(page)
+    return page
+
+
+def group(runs: Sequence[Run], fields: Sequence[str]) -> list[Group]:
+    """Runs whose `fields` are the same."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(repr([run.fields.get(f) for f in fields]), []).append(run)
+    return [
+        Group({f: same[0].fields.get(f) for f in fields}, tuple(same))
+        for same in found.values()
+    ]
+
+
+def at_best(groups: Sequence[Group], field: str) -> list[Group]:
+    """Of the groups that differ in `field` alone, the one with the lowest loss."""
+    rows: dict[str, list[Group]] = {}
+    for one in groups:
+        rows.setdefault(row_of(one, field), []).append(one)
+    return [min(row, key=lambda g: g.loss) for row in rows.values()]
+
+
+def row_of(one: Group, field: str) -> str:
+    """Everything but `field`."""
+    return repr({f: v for f, v in one.values.items() if f != field})
+
+
+def table(
+    shown: Sequence[Group], groups: Sequence[Group], fields: Sequence[str], best: str | None
+) -> str:
+    """One line for each group, the best first."""
+    names = short_names(fields)
+    head = [
+        *(names[f] for f in fields),
+        "held-out loss",
+        "bits/byte",
+        "writes off",
+        "parameters",
+    ]
+    head += ["tokens", "CPU min", "skipped", "seeds"]
+    if best is not None:
+        head.append(f"loss at every {names[best]}")
+    lines = [head, ["---"] * len(head)]
+    for one in shown:
+        first = one.runs[0].summary
+        off = [s["loss"] for r in one.runs if (s := r.summary.get("held_out_without_writes"))]
+        bits = [r.summary["held_out"].get("bits_per_byte") for r in one.runs]
+        cells = [
+            *("" if one.values[f] is None else show(one.values[f]) for f in fields),
+            spread([r.loss for r in one.runs]),
+            spread(bits) if None not in bits else "",
+            spread(off) if off else "",
+            f"{first['parameters']:,}",
+            f"{first['tokens']:,}",
+            spread([r.summary["cpu_seconds"] / 60 for r in one.runs], 1),
+            str(sum(r.summary["skipped_steps"] for r in one.runs)),
+            str(len(one.runs)),
+        ]
+        if best is not None:
+            row = [g for g in groups if row_of(g, best) == row_of(one, best)]
+            row.sort(key=lambda g: (str(type(g.values[best])), g.values[best]))
+            cells.append(", ".join(f"{show(g.values[best])}: {g.loss:.3f}" for g in row))
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def origin(folder: Path, runs: Sequence[Run]) -> list[str]:
+    """What made the runs: command, machines, versions."""
+    lines = []
+    command = folder / COMMAND
+    if command.exists():
+        lines.append(f"    {command.read_text().strip()}\n")
+    made = {}
+    for run in runs:
+        parts = [run.summary.get(part, {}) for part in ("device", "versions")]
+        text = ", ".join(f"{k} {v}" for part in parts for k, v in part.items())
+        made.setdefault(text, []).append(run)
+    for text, same in made.items():
+        lines.append(f"{len(same)} runs: {text}.\n")
+    return lines
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Mean, and the range if there are several.
+
+    >>> spread([1.0]), spread([1.0, 2.0], 1)
+    ('1.000', '1.5 (1.0 to 2.0)')
+    """
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def short_names(fields: Sequence[str]) -> dict[str, str]:
+    """The last part of each name, or as much of it as tells it from the others.
+
+    >>> short_names(["optim.lr", "model.mixer.type", "optim.rule.type"])
+    {'optim.lr': 'lr', 'model.mixer.type': 'mixer.type', 'optim.rule.type': 'rule.type'}
+    """
+    names = {}
+    for field in fields:
+        parts = field.split(".")
+        for length in range(1, len(parts) + 1):
+            ending = "." + ".".join(parts[-length:])
+            names[field] = ending[1:]
+            if sum(("." + other).endswith(ending) for other in fields) == 1:
+                break
+    return names
+
+
+def show(value: Any) -> str:
+    """A value in a table.
+
+    >>> show([1, 8]), show(0.003), show("hope")
+    ('1, 8', '0.003', 'hope')
+    """
+    if isinstance(value, list):
+        return ", ".join(show(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

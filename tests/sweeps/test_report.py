@@ -1,0 +1,95 @@
+"""One page over many runs."""
+
+import json
+
+import pytest
+
+from hope_jax.config import TrainConfig, override, to_dict
+from hope_jax.sweeps import find_runs, write_report
+from hope_jax.sweeps.collect import differing
+
+
+def finish(folder, name, loss, **changes):
+    """What a finished run leaves."""
+    run = folder / name
+    run.mkdir(parents=True)
+    config = override(TrainConfig(), {"model.mixer": "attention", **changes})
+    summary = {
+        "config": to_dict(config),
+        "held_out": {"loss": loss, "bits_per_byte": loss * 1.4},
+        "held_out_without_writes": None,
+        "parameters": 1000,
+        "tokens": 5000,
+        "cpu_seconds": 90.0,
+        "skipped_steps": 0,
+        "device": {"kind": "cpu"},
+        "versions": {"jax": "1"},
+    }
+    (run / "summary.json").write_text(json.dumps(summary))
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 5.0}\n{"step": 2, "loss": 4.0}\n')
+
+
+@pytest.fixture
+def runs(tmp_path):
+    folder = tmp_path / "comparison"
+    for rule, base in (("adamw", 2.0), ("m3", 1.8)):
+        for rate, more in ((1e-3, 0.3), (3e-3, 0.0), (1e-2, 0.1)):
+            for seed in (0, 1):
+                changes = {
+                    "optim.rule": rule,
+                    "optim.lr": rate,
+                    "seed": seed,
+                    "data.seed": seed,
+                }
+                loss = base + more + 0.02 * seed
+                finish(folder, f"{rule}-{rate}-{seed}", loss, **changes)
+    return folder
+
+
+def rows(page):
+    return [line for line in page.splitlines() if line.startswith("| ")][2:]
+
+
+def test_seeds_are_one_line_and_the_best_is_first(runs):
+    page = write_report(runs)
+    lines = rows(page)
+    assert len(lines) == 6
+    assert lines[0].startswith("| m3 | 0.003 | 1.810 (1.800 to 1.820) |")
+    assert "| type | lr | held-out loss |" in page or "| rule.type | lr |" in page
+    assert "12 runs: kind cpu, jax 1." in page
+    assert (runs / "report.md").read_text() == page
+    assert (runs / "losses.png").exists() and (runs / "curves.png").exists()
+
+
+def test_every_configuration_at_its_best_rate(runs, tmp_path):
+    lines = rows(write_report(runs, tmp_path / "out", best="optim.lr"))
+    assert len(lines) == 2
+    assert lines[1].startswith("| adamw | 0.003 |")
+    assert lines[1].endswith("| 0.001: 2.310, 0.003: 2.010, 0.01: 2.110 |")
+    assert (tmp_path / "out" / "tuning.png").exists()
+    with pytest.raises(ValueError, match="do not differ in it; they differ in optim.rule.type"):
+        write_report(runs, best="optim.warmup")
+
+
+def test_fields_are_compared_within_a_kind(tmp_path):
+    for name, rule in (("a", "m3"), ("b", "deep_momentum")):  # both have a `period`, not alike
+        finish(tmp_path, name, 1.0, **{"optim.rule": rule})
+    assert differing(find_runs(tmp_path)) == ["optim.rule.type"]
+    finish(tmp_path, "c", 1.0, **{"optim.rule": "m3", "optim.rule.period": 3})
+    assert differing(find_runs(tmp_path)) == ["optim.rule.type", "optim.rule.period"]
+
+
+def test_a_width_that_was_solved_for_is_told_only_where_it_was_chosen(tmp_path):
+    finish(tmp_path, "a", 1.0, **{"model.depth": 2, "model.cms.hidden": 64})
+    finish(tmp_path, "b", 1.0, **{"model.depth": 3, "model.cms.hidden": 32})
+    assert differing(find_runs(tmp_path)) == ["model.depth"]
+    finish(tmp_path, "c", 1.0, **{"model.depth": 3, "model.cms.hidden": 16})
+    assert differing(find_runs(tmp_path)) == ["model.depth", "model.cms.hidden"]
+
+
+def test_nothing_to_report_and_a_broken_summary(tmp_path):
+    with pytest.raises(ValueError, match="no finished run below"):
+        write_report(tmp_path)
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not the summary of a run"):
+        write_report(tmp_path)

@@ -1,0 +1,118 @@
+"""Points in processes of their own: what ends how, and what is not run again."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from hope_jax.cli.main import main
+from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, TrainConfig
+from hope_jax.config.sweeps import Point
+from hope_jax.data import ByteTokenizer, prepare
+from hope_jax.data.sources import TextSource
+from hope_jax.sweeps import runner
+
+# Stands in for the interpreter: `PROGRAM -m hope_jax train --config FILE --workdir DIR`.
+PROGRAM = """#!/bin/sh
+case "$7" in
+  *bad*) echo "hope train: error: no data"; exit 2 ;;
+  *long*) trap 'echo saved; exit 143' TERM; echo begun; while true; do sleep 0.05; done ;;
+  *) echo "{}" > "$7/summary.json" ;;
+esac
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    path = tmp_path / "program"
+    path.write_text(PROGRAM)
+    path.chmod(0o755)
+    monkeypatch.setattr(runner.sys, "executable", str(path))
+
+
+def points(*names):
+    return [Point(name, {}, TrainConfig(name=name)) for name in names]
+
+
+def test_a_failure_stops_nothing_and_what_is_finished_is_skipped(program, tmp_path):
+    said = []
+    names = ("one", "bad", "two")
+    endings = runner.run_points(points(*names), tmp_path / "runs", 2, said.append)
+    assert [e.how for e in endings] == ["done", "failed", "done"]
+    assert any("bad: failed: hope train: error: no data" in line for line in said)
+    again = runner.run_points(points(*names), tmp_path / "runs", 1, said.append)
+    assert [e.how for e in again] == ["finished before", "failed", "finished before"]
+
+
+def test_stopping_lets_runs_save_and_begins_no_more(program, tmp_path):
+    said = []
+    crew = runner._Crew(tmp_path, said.append, 2)
+    endings = []
+    thread = threading.Thread(target=lambda: endings.append(crew.run(points("long")[0])))
+    thread.start()
+    log = tmp_path / "long" / runner.LOG
+    end = time.monotonic() + 20
+    while not (log.exists() and "begun" in log.read_text()) and time.monotonic() < end:
+        time.sleep(0.02)
+    crew.stop()
+    thread.join(20)
+    assert endings[0].how == "stopped" and "saved" in log.read_text()
+    assert crew.run(points("one")[0]).how == "stopped"
+    assert not (tmp_path / "one" / "summary.json").exists()
+
+
+FILE = """
+from hope_jax.config import from_json, grid
+
+def get_config():
+    return from_json(r'''{config}''')
+
+def sweep():
+    yield from grid({{"optim.rule": ["adamw", "m3"]}})
+    yield {{"data.path": "/nowhere"}}
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_from_the_command_line_to_its_report(tmp_path, monkeypatch, capsys):
+    from hope_jax.config import DataConfig, to_json
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog.\n" * 200)
+    prepare(tmp_path / "data", TextSource([tmp_path / "text.txt"]), ByteTokenizer())
+    config = TrainConfig(
+        model=ModelConfig(
+            dim=16, depth=1, mixer=AttentionConfig(heads=2), cms=CMSConfig(hidden=16)
+        ),
+        data=DataConfig(path=str(tmp_path / "data"), batch=4, length=16),
+        steps=3,
+        eval_every=3,
+        eval_batches=2,
+        log_every=1,
+        sample_tokens=0,
+        position_plot=False,
+    )
+    (tmp_path / "rules.py").write_text(FILE.format(config=to_json(config)))
+    assert main(["sweep", "rules.py", "--list"]) == 0
+    assert "rule_m3" in capsys.readouterr().out
+    assert main(["sweep", "rules.py", "--index", "1"]) == 0
+    assert main(["sweep", "rules.py", "--local", "2"]) == 1  # one has no data
+    out = capsys.readouterr().out
+    assert "rule_m3: finished before" in out and "failed: path__nowhere" in out
+    assert main(["report", "runs/rules"]) == 0
+    page = capsys.readouterr().out
+    assert "2 finished runs" in page and "hope sweep rules.py" in page
+    assert main(["sweep", "rules.py", "--index", "3"]) == 2
+    assert "the points are 0 to 2" in capsys.readouterr().err
+
+
+def test_help_of_both_commands_teaches():
+    for command in ("sweep", "report"):
+        done = subprocess.run(
+            [sys.executable, "-m", "hope_jax", command, "--help"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 and "examples:" in done.stdout
