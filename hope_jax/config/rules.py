@@ -98,6 +98,7 @@ class DeepMomentumRule:
     objective: Literal["l2", "dot", "ones"] = "l2"
     trace: float = 0.9  # of the momentum that the memory reads; 0: the bare gradient
     period: int = 1  # updates per write of the memory
+    output: Literal["identity", "newton_schulz"] = "identity"  # sigma of Eq. 52
     rms: float = 0.2  # of an update, before the learning rate
 
     def __post_init__(self):
@@ -105,6 +106,7 @@ class DeepMomentumRule:
         _positive("deep_momentum", rate=self.rate, rms=self.rms)
         _whole("deep_momentum", hidden=self.hidden, period=self.period)
         choose("deep_momentum.objective", self.objective, "l2", "dot", "ones")
+        choose("deep_momentum.output", self.output, "identity", "newton_schulz")
 
 
 RuleConfig = AdamWRule | MuonRule | M3Rule | DeltaMomentumRule | DeepMomentumRule

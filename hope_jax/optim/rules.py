@@ -25,6 +25,7 @@ from hope_jax.optim.m3 import scale_by_m3
 from hope_jax.optim.matrices import Dims
 from hope_jax.optim.mixed import matrices_and_rest
 from hope_jax.optim.model_matrices import model_matrices
+from hope_jax.optim.orthogonalize import orthogonalize
 from hope_jax.optim.schedules import learning_rate
 
 
@@ -61,7 +62,7 @@ def _rule(config: OptimConfig, level: LevelConfig, rate: optax.Schedule) -> Any:
             value = optax.scale_by_rms(config.b2) if rule.value == "rms" else None
             scale = partial(scale_by_delta_momentum, **_without_rms(rule) | {"value": value})
         case DeepMomentumRule() as rule:
-            scale = partial(scale_by_deep_momentum, **_without_rms(rule))
+            scale = partial(_deep, **_without_rms(rule))
         case other:
             raise TypeError(f"no transformation for {type(other).__name__}")
     return matrices_and_rest(
@@ -71,6 +72,13 @@ def _rule(config: OptimConfig, level: LevelConfig, rate: optax.Schedule) -> Any:
 
 def _muon(dims: Dims, **constants: Any) -> optax.GradientTransformation:
     return scale_by_muon(weight_dimension_numbers=dims, **constants)
+
+
+def _deep(dims: Dims, output: str, **constants: Any) -> optax.GradientTransformation:
+    deep = scale_by_deep_momentum(dims=dims, **constants)
+    if output == "identity":
+        return deep
+    return optax.chain(deep, orthogonalize(dims=dims))
 
 
 def _without_rms(rule: RuleConfig) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from hope_jax.config import TrainConfig, override
+from hope_jax.config import RULE_CONFIGS, TrainConfig, override
+from hope_jax.nested.paths import flatten
 from hope_jax.optim import make
 
 
@@ -189,3 +190,29 @@ def same(a, b):
 
 def _is_rule(x):
     return type(x).__name__ in ("MuonState", "M3State", "ScaleByAdamState")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *({"type": name} for name in RULE_CONFIGS),
+        {"type": "deep_momentum", "output": "newton_schulz"},
+        {"type": "delta_momentum", "value": "identity", "step": "proximal", "side": "output"},
+        {"type": "m3", "second_moment": "gradient", "period": 2},
+    ],
+    ids=str,
+)
+def test_every_rule_moves_matrices_by_its_own_step_and_the_rest_by_adamw(params, rule):
+    shared = {"model.cms.periods": (1,), "optim.weight_decay": 0.0, "optim.warmup": 0}
+    plain, _ = run(make(config(**shared), params), params, 3)
+    levels = make(config(**shared, **{"optim.rule": rule}), params)
+    history, _ = run(levels, params, 3)
+    found, adamw = flatten(history[-1]), flatten(plain[-1])
+    for path in ("embed/table", "final_norm/scale", "blocks/mixer/gate_bias"):
+        np.testing.assert_allclose(found[path], adamw[path], rtol=1e-5)
+    moved = found["blocks/cms/period_1/w_in"] - flatten(params)["blocks/cms/period_1/w_in"]
+    assert np.isfinite(moved).all() and np.any(moved)
+    same_as_adamw = np.allclose(
+        found["blocks/cms/period_1/w_in"], adamw["blocks/cms/period_1/w_in"]
+    )
+    assert same_as_adamw == (rule["type"] == "adamw")
