@@ -28,7 +28,14 @@ import flax.linen as nn
 import jax
 from matplotlib.figure import Figure
 
-from hope_jax.config import TrainConfig, from_dict, override, parse_assignments
+from hope_jax.config import (
+    RULE_CONFIGS,
+    TrainConfig,
+    from_dict,
+    override,
+    parse_assignments,
+    to_dict,
+)
 from hope_jax.models import abstract_params
 from hope_jax.optim import make
 from hope_jax.training import train
@@ -114,7 +121,17 @@ def collect(runs: Path) -> list[dict[str, Any]]:
     found = [json.loads(path.read_text()) for path in sorted(runs.glob("*/*/*/result.json"))]
     if not found:
         raise SystemExit(f"no finished run under {runs}; train first")
+    for run in found:
+        run["rule"] = label(run["config"])
     return found
+
+
+def label(config: dict[str, Any]) -> str:
+    """The rule of a run, with the fields in which it is not the default."""
+    fields = dict(config["optim"]["rule"])
+    kind = fields.pop("type")
+    usual = to_dict(RULE_CONFIGS[kind]())
+    return " ".join([kind, *(f"{k}={v}" for k, v in fields.items() if v != usual[k])])
 
 
 def best_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

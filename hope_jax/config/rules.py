@@ -51,7 +51,7 @@ class M3Rule:
     b3: float = 0.5  # averaging of the slow momentum, per period
     alpha: float = 0.2  # weight of the slow momentum
     period: int = 8  # updates per step of the slow momentum
-    second_moment: Literal["none", "gradient"] = "none"
+    second_moment: Literal["gradient", "none"] = "gradient"  # what divides an update
     nesterov: bool = True
     steps: int = 5  # of Newton-Schulz
     rms: float = 0.2  # of an update, before the learning rate
@@ -61,7 +61,7 @@ class M3Rule:
         _not_negative("m3", alpha=self.alpha)
         _positive("m3", rms=self.rms)
         _whole("m3", period=self.period, steps=self.steps)
-        choose("m3.second_moment", self.second_moment, "none", "gradient")
+        choose("m3.second_moment", self.second_moment, "gradient", "none")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,7 +45,7 @@ def scale_by_m3(
     alpha: float = 0.2,
     period: int = 8,
     *,
-    second_moment: Literal["none", "gradient"] = "none",
+    second_moment: Literal["gradient", "none"] = "gradient",
     nesterov: bool = True,
     steps: int = 5,
     coefficients: tuple[float, float, float] = QUINTIC,
@@ -63,22 +63,23 @@ def scale_by_m3(
 
     The slow step is zero in the first period and lags by one, as in the paper. Departures:
     sums that never decay make the paper's step shrink like one over the square root of
-    time, and its first step is as large as the gradient is small; averages do neither. The
-    division by the second moment of the gradient undoes the orthogonalisation in part, which
-    trained worse, so it is an option; with it, follow by `match_rms`.
+    time; averages do not. The size of the update is that of one over the gradient, as in the
+    paper, so that something has to set it: `match_rms`, as in `m3`.
 
     Args:
       b1, b2, b3: averaging of the fast momentum, the second moment, the slow momentum.
       alpha: weight of the slow step.
       period: updates per step of the slow momentum.
-      second_moment: "none", or "gradient" to divide as Algorithm 1 does.
+      second_moment: "gradient" to divide as Algorithm 1 does, or "none", which is Muon with
+        a second momentum: updates of the size of the matrix, and less memory.
       nesterov: orthogonalise `b1 M1 + (1 - b1) g_t` in place of M1.
       steps, coefficients, eps: Newton-Schulz iteration, `orthogonalize`; `eps` is also added
         to the root of the second moment.
       dims: which parameters are matrices, `hope_jax.optim.matrices`.
 
     Example:
-      >>> tx = optax.chain(scale_by_m3(period=2), optax.scale_by_learning_rate(0.1))
+      >>> from hope_jax.optim import match_rms
+      >>> tx = optax.chain(scale_by_m3(period=2), match_rms(0.5), optax.scale(-0.1))
       >>> @jax.jit
       ... def step(w, state):  # towards 2 I
       ...     updates, state = tx.update({"w": w["w"] - 2 * jnp.eye(3)}, state)
@@ -187,7 +188,7 @@ def m3(
     alpha: float = 0.2,
     period: int = 8,
     *,
-    second_moment: Literal["none", "gradient"] = "none",
+    second_moment: Literal["gradient", "none"] = "gradient",
     nesterov: bool = True,
     steps: int = 5,
     dims: Dims = None,

@@ -198,7 +198,7 @@ def _is_rule(x):
         *({"type": name} for name in RULE_CONFIGS),
         {"type": "deep_momentum", "output": "newton_schulz"},
         {"type": "delta_momentum", "value": "identity", "step": "proximal", "side": "output"},
-        {"type": "m3", "second_moment": "gradient", "period": 2},
+        {"type": "m3", "second_moment": "none", "period": 2},
     ],
     ids=str,
 )
