@@ -1,5 +1,6 @@
 """Configuration: frozen dataclasses, strict overrides, JSON."""
 
+from hope_jax.config.linear_mixers import LinearAttentionConfig, RetNetConfig
 from hope_jax.config.mixers import (
     MIXER_CONFIGS,
     AttentionConfig,
@@ -37,11 +38,13 @@ __all__ = [
     "DeepMomentumRule",
     "DeltaMomentumRule",
     "LevelConfig",
+    "LinearAttentionConfig",
     "M3Rule",
     "MixerConfig",
     "ModelConfig",
     "MuonRule",
     "OptimConfig",
+    "RetNetConfig",
     "RuleConfig",
     "SelfModifyingConfig",
     "TrainConfig",

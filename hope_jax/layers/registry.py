@@ -15,6 +15,8 @@ from hope_jax.config import ModelConfig
 
 MIXERS = {
     "attention": "hope_jax.layers.attention:Attention",
+    "linear_attention": "hope_jax.layers.linear_attention:LinearAttention",
+    "retnet": "hope_jax.layers.retnet:RetNet",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
 }
 
