@@ -7,7 +7,10 @@ import dataclasses
 from hope_jax.config import (
     AttentionConfig,
     CMSConfig,
+    CombaConfig,
     DataConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
     LinearAttentionConfig,
     MixerConfig,
     ModelConfig,
@@ -18,7 +21,16 @@ from hope_jax.config import (
 from hope_jax.config.check import choose, require
 
 REFERENCE = "transformer"  # what ratios are taken to
-BASELINES = {"linear_attention": LinearAttentionConfig, "retnet": RetNetConfig}
+BASELINES = {
+    config.type: config
+    for config in (
+        LinearAttentionConfig,
+        RetNetConfig,
+        DeltaNetConfig,
+        GatedDeltaNetConfig,
+        CombaConfig,
+    )
+}
 MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 

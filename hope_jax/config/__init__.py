@@ -1,6 +1,12 @@
 """Configuration: frozen dataclasses, strict overrides, JSON."""
 
-from hope_jax.config.linear_mixers import LinearAttentionConfig, RetNetConfig
+from hope_jax.config.linear_mixers import (
+    CombaConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
+    LinearAttentionConfig,
+    RetNetConfig,
+)
 from hope_jax.config.mixers import (
     MIXER_CONFIGS,
     AttentionConfig,
@@ -34,9 +40,12 @@ __all__ = [
     "AdamWRule",
     "AttentionConfig",
     "CMSConfig",
+    "CombaConfig",
     "DataConfig",
     "DeepMomentumRule",
     "DeltaMomentumRule",
+    "DeltaNetConfig",
+    "GatedDeltaNetConfig",
     "LevelConfig",
     "LinearAttentionConfig",
     "M3Rule",

@@ -80,6 +80,68 @@ class RetNetConfig:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class DeltaNetConfig:
+    """A matrix memory written by the delta rule (Schlag et al. 2021; Yang et al. 2024)."""
+
+    type: ClassVar[str] = "delta_net"
+
+    heads: int = 4
+    key_expansion: float = 1.0  # width of all heads' keys over that of the model
+    value_expansion: float = 1.0  # size of a head's value over that of its key
+    conv: int = 4  # width of the convolutions after q, k and v; 0 turns them off
+    retention: Literal["none", "learned"] = "none"  # none: alpha = 1
+    # What a write removes of what its key reads: all of it (times alpha and beta), or a
+    # learned fraction per head (times beta), with the output corrected as in Comba.
+    feedback: Literal["full", "scaled"] = "full"
+    initial_correction: float = 1.0  # with "scaled": D of q - D b k at initialisation
+    gate: Literal["silu", "sigmoid", "none"] = "none"  # of the output
+    chunk: int = 64  # tokens per parallel step; changes speed, not the result
+    remat: Remat = "auto"
+
+    def __post_init__(self):
+        _check(self, "heads", "chunk")
+        require(self.conv >= 0, f"mixer.conv is {self.conv}; use 0 (off) or a positive width")
+        choose("mixer.retention", self.retention, "none", "learned")
+        choose("mixer.feedback", self.feedback, "full", "scaled")
+        choose("mixer.gate", self.gate, "silu", "sigmoid", "none")
+
+    def sizes(self, dim: int) -> tuple[int, int]:
+        """Sizes of a head's key and value."""
+        key = self.key_expansion * dim / self.heads
+        return round(key), round(self.value_expansion * key)
+
+    def validate(self, dim: int) -> None:
+        """Check the fields that depend on the model width."""
+        _whole(dim, self.heads, self.key_expansion)
+        _whole(dim, self.heads, self.key_expansion * self.value_expansion)
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedDeltaNetConfig(DeltaNetConfig):
+    """The delta rule with data-dependent retention (Yang et al. 2025)."""
+
+    type: ClassVar[str] = "gated_delta_net"
+
+    key_expansion: float = 0.75
+    value_expansion: float = 2.0
+    retention: Literal["none", "learned"] = "learned"
+    gate: Literal["silu", "sigmoid", "none"] = "silu"
+
+
+@dataclasses.dataclass(frozen=True)
+class CombaConfig(GatedDeltaNetConfig):
+    """Gated DeltaNet with scaled feedback and a corrected output (Hu et al. 2025).
+
+    The authors start small models at an `initial_correction` of 0.02.
+    """
+
+    type: ClassVar[str] = "comba"
+
+    feedback: Literal["full", "scaled"] = "scaled"
+    gate: Literal["silu", "sigmoid", "none"] = "sigmoid"
+
+
 def _check(config, *fields: str) -> None:
     for field in fields:
         value = getattr(config, field)

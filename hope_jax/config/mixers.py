@@ -11,7 +11,13 @@ import typing
 from typing import ClassVar, Literal
 
 from hope_jax.config.check import choose, require
-from hope_jax.config.linear_mixers import LinearAttentionConfig, RetNetConfig
+from hope_jax.config.linear_mixers import (
+    CombaConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
+    LinearAttentionConfig,
+    RetNetConfig,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +173,14 @@ class SelfModifyingConfig:
         )
 
 
-MixerConfig = AttentionConfig | SelfModifyingConfig | LinearAttentionConfig | RetNetConfig
+MixerConfig = (
+    AttentionConfig
+    | SelfModifyingConfig
+    | LinearAttentionConfig
+    | RetNetConfig
+    | DeltaNetConfig
+    | GatedDeltaNetConfig
+    | CombaConfig
+)
 
 MIXER_CONFIGS: dict[str, type] = {c.type: c for c in typing.get_args(MixerConfig)}

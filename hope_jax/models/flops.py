@@ -11,6 +11,9 @@ import dataclasses
 
 from hope_jax.config import (
     AttentionConfig,
+    CombaConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
     LinearAttentionConfig,
     ModelConfig,
     RetNetConfig,
@@ -168,6 +171,16 @@ def _retnet(config: ModelConfig, length: int) -> float:
     return projections + mixer.heads * _recurrence(size, width, min(mixer.chunk, length))
 
 
+def _delta_net(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    size, width = mixer.sizes(dim)
+    values = 2 if mixer.gate == "none" else 3
+    gates = 1 + (mixer.retention == "learned")
+    projections = 2 * dim * mixer.heads * (2 * size + values * width + gates)
+    chunk = min(mixer.chunk, length)
+    return projections + mixer.heads * _recurrence(size, width, chunk, removal=True)
+
+
 def _recurrence(size: int, width: int, chunk: int, removal: bool = False) -> float:
     """One head of `hope_jax.ops.linear_recurrence`, one token.
 
@@ -182,6 +195,9 @@ def _recurrence(size: int, width: int, chunk: int, removal: bool = False) -> flo
 
 _MIXERS = {
     AttentionConfig: _attention,
+    CombaConfig: _delta_net,
+    DeltaNetConfig: _delta_net,
+    GatedDeltaNetConfig: _delta_net,
     LinearAttentionConfig: _linear_attention,
     RetNetConfig: _retnet,
     SelfModifyingConfig: _self_modifying,

@@ -13,6 +13,9 @@ import pytest
 from hope_jax.config import (
     MIXER_CONFIGS,
     CMSConfig,
+    CombaConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
     LinearAttentionConfig,
     ModelConfig,
     RetNetConfig,
@@ -27,11 +30,16 @@ from hope_jax.optim.model_matrices import model_matrices
 MIXERS = {
     "linear_attention": LinearAttentionConfig(heads=2, chunk=4),
     "retnet": RetNetConfig(heads=2, chunk=4),
+    "delta_net": DeltaNetConfig(heads=2, chunk=4),
+    "gated_delta_net": GatedDeltaNetConfig(heads=2, chunk=4),
+    "comba": CombaConfig(heads=2, chunk=4),
 }
 OPTIONS = [
     LinearAttentionConfig(heads=2, chunk=4, normaliser="rms", feature_map="relu"),
     LinearAttentionConfig(heads=2, chunk=4, normaliser="rms", feature_map="none"),
     RetNetConfig(heads=2, chunk=4, gate="none", value_expansion=1.5),
+    DeltaNetConfig(heads=2, chunk=4, conv=0, gate="silu", retention="learned"),
+    CombaConfig(heads=2, chunk=4, gate="none", retention="none", initial_correction=0.02),
 ]
 TIME, DIM = 11, 16
 
@@ -199,6 +207,67 @@ def test_retnet_is_written_out():
 def test_later_heads_of_retnet_forget_more_slowly():
     kept = np.asarray(decays(8)) ** 32
     assert np.all(np.diff(kept) > 0) and kept[0] < 0.4 and kept[-1] > 0.98
+
+
+def test_gated_delta_net_that_keeps_everything_is_delta_net():
+    gated = MIXERS["gated_delta_net"]
+    apply, params, x_BTD = started(gated)
+    kept = {**params, "log_rate": jnp.full((2,), -jnp.inf)}  # a rate of 0: alpha = 1
+    y_BTD, state = apply(x_BTD, params=kept)
+    plain = DeltaNetConfig(
+        heads=2, chunk=4, key_expansion=0.75, value_expansion=2.0, gate="silu"
+    )
+    module = make_mixer(ModelConfig(dim=DIM, depth=1, mixer=plain))
+    own = jax.eval_shape(lambda: module.init(jax.random.key(0), x_BTD))["params"]
+    assert set(params) - set(own) == {"w_alpha", "b_alpha", "log_rate"}
+    want_BTD, want = jax.jit(module.apply)({"params": {n: params[n] for n in own}}, x_BTD)
+    np.testing.assert_allclose(y_BTD, want_BTD, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(state.memory_BHKV, want.memory_BHKV, rtol=1e-4, atol=1e-5)
+    forgetful_BTD, _ = apply(x_BTD)
+    assert np.abs(forgetful_BTD - want_BTD).max() > 0.01
+
+
+def test_comba_is_gated_delta_net_with_a_scaled_feedback_and_a_corrected_query():
+    """With b = 1, D = 0 and alpha = 1 nothing is left of the difference."""
+    changes = {"retention": "none", "gate": "silu"}
+    comba = dataclasses.replace(MIXERS["comba"], **changes)
+    apply, params, x_BTD = started(comba)
+    plain = dataclasses.replace(MIXERS["gated_delta_net"], retention="none")
+    module = make_mixer(ModelConfig(dim=DIM, depth=1, mixer=plain))
+    same = {n: w for n, w in params.items() if n not in ("b_feedback", "correction")}
+    want_BTD, _ = jax.jit(module.apply)({"params": same}, x_BTD)
+
+    def difference(feedback, correction):
+        gates = {"b_feedback": jnp.full(2, feedback), "correction": jnp.full(2, correction)}
+        y_BTD, _ = apply(x_BTD, params={**params, **gates})
+        return np.abs(y_BTD - want_BTD).max()
+
+    assert difference(100.0, 0.0) < 1e-5
+    assert difference(0.0, 0.0) > 0.01 and difference(100.0, 1.0) > 0.01
+
+
+def test_retention_starts_where_the_published_models_do():
+    """Between exp(-16 * 0.1) and 1 at an input of zero, different for every head."""
+    config = GatedDeltaNetConfig(heads=16, key_expansion=1.0)
+    module = make_mixer(ModelConfig(dim=64, depth=1, mixer=config))
+    params = nn.unbox(module.init(jax.random.key(3), jnp.zeros((1, 2, 64))))["params"]
+    step = np.logaddexp(0, params["b_alpha"])
+    assert np.all((0.99e-3 < step) & (step < 0.101)) and len(set(step.tolist())) == 16
+    alpha = np.exp(-np.exp(params["log_rate"]) * step)
+    assert 0.2 < alpha.min() < 0.98 and alpha.max() < 1
+
+
+def test_convolutions_end_at_documents_and_reach_over_cuts():
+    """The tail of q, k and v is state; at a reset it is forgotten with the memory."""
+    apply, _, x_BTD = started(MIXERS["delta_net"])
+    _, state = apply(x_BTD[:, :5])
+    assert {n: t.shape for n, t in state.tails.items()} == dict.fromkeys("qkv", (2, 3, DIM))
+    reset_BT = jnp.zeros((2, 2), bool).at[:, 0].set(True)
+    y_BTD, _ = apply(x_BTD[:, 5:7], state, reset_BT)
+    alone_BTD, _ = apply(x_BTD[:, 5:7])
+    np.testing.assert_allclose(y_BTD, alone_BTD, rtol=1e-4, atol=1e-5)
+    on_BTD, _ = apply(x_BTD[:, 5:7], state)
+    assert np.abs(on_BTD - alone_BTD).max() > 0.01
 
 
 COPY = 6

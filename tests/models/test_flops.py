@@ -10,6 +10,9 @@ import pytest
 from hope_jax.config import (
     AttentionConfig,
     CMSConfig,
+    CombaConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
     LinearAttentionConfig,
     ModelConfig,
     RetNetConfig,
@@ -73,6 +76,9 @@ def test_self_modifying(changes):
         LinearAttentionConfig(heads=2, chunk=16, normaliser="rms"),
         RetNetConfig(heads=2, chunk=16),
         RetNetConfig(heads=2, chunk=16, value_expansion=1.5, gate="none"),
+        DeltaNetConfig(heads=2, chunk=16),
+        GatedDeltaNetConfig(heads=2, chunk=16, conv=0),
+        CombaConfig(heads=2, chunk=16),
     ],
 )
 def test_outer_product_memories(mixer, length):

@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from hope_jax.config import (
     AttentionConfig,
     CMSConfig,
+    CombaConfig,
     LinearAttentionConfig,
     ModelConfig,
     RetNetConfig,
@@ -27,8 +28,9 @@ RULES = [
 
 MIXERS = (
     AttentionConfig(heads=2, block=4),
-    LinearAttentionConfig(heads=2, chunk=4),
     RetNetConfig(heads=2, chunk=4),
+    pytest.param(LinearAttentionConfig(heads=2, chunk=4), marks=pytest.mark.slow),
+    pytest.param(CombaConfig(heads=2, chunk=4), marks=pytest.mark.slow),
 )
 
 
@@ -55,8 +57,10 @@ def test_a_mesh_of_eight_equals_one_device(mixer):
         step = jax.jit(jax.value_and_grad(loss), out_shardings=(None, shardings))
         value, grads = step(*args)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
+    # normalised reads of next to nothing make roundings in gradients larger
+    atol = 3e-5 if mixer.type == "comba" else 1e-6
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol),
         jax.device_get(grads),
         jax.device_get(expected_grads),
     )

@@ -18,6 +18,8 @@ from hope_jax.ops.linear_recurrence import (
     read_by_token,
     step,
 )
+from hope_jax.ops.memory import Memories, MemorySpec
+from hope_jax.ops.self_modifying import Group, Inputs, SelfModifyingSpec, read_and_write
 
 B, T, H, K, V = 2, 13, 2, 4, 3
 RULES = ("linear", "retention", "delta", "gated_delta", "comba")
@@ -250,6 +252,46 @@ def test_delta_gradient_descent_on_the_dot_objective():
     as_comba = tokens.replace(alpha_BTH=alpha, beta_BTH=eta, removal_BTH=eta)
     for form in (as_gated_delta, as_comba):
         close(by_chunk(form, memory)[1], want)
+
+
+def test_hope_with_a_linear_memory_and_the_dot_objective():
+    """Static projections and given targets: all of HOPE's recurrence is then the gated delta
+    rule with beta = eta / alpha and value alpha v, read one token later."""
+    size, chunk = 4, 5
+    memory_spec = MemorySpec(
+        values=("memory",),
+        rates=(),
+        size=size,
+        hidden=size,
+        rate_hidden=1,
+        kind="linear",
+        objective="dot",
+        targets="shared",
+    )
+    spec = SelfModifyingSpec((Group(memory_spec, chunk),), value_norm="none")
+    draw = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)
+    q, k, v = (draw(i, B, T, H, size) for i in range(3))
+    k = k / jnp.linalg.norm(k, axis=-1, keepdims=True)
+    eta_logit, alpha_logit = draw(3, B, T, H), 2 + draw(4, B, T, H)
+    initial = draw(5, H, size, size)
+    heads_first = lambda x: jnp.moveaxis(x, 2, 1)
+    inputs = Inputs(
+        eta_logit=heads_first(eta_logit),
+        alpha_logit=heads_first(alpha_logit),
+        valid=jnp.ones((B, 1, T), bool),
+        q=heads_first(q),
+        k=heads_first(k),
+        v=heads_first(v),
+    )
+    hope = jax.jit(read_and_write, static_argnums=0)(spec, (Memories(initial),), inputs)
+
+    eta, alpha = jax.nn.sigmoid(eta_logit), jax.nn.sigmoid(alpha_logit)
+    beta = eta / alpha
+    later = jnp.roll(q, -1, axis=1)
+    tokens = Tokens(later, k, alpha[..., None] * v, alpha, beta, alpha * beta)
+    y, end = by_chunk(tokens, jnp.broadcast_to(initial, (B, *initial.shape)), chunk=4)
+    close(y[:, :-1], jnp.moveaxis(hope.y, 1, 2)[:, 1:])
+    close(end, hope.state.groups[0].running.w_in)
 
 
 def test_half_precision_comes_in_and_float32_goes_out():
