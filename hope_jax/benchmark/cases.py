@@ -7,15 +7,31 @@ import dataclasses
 from hope_jax.config import (
     AttentionConfig,
     CMSConfig,
+    CombaConfig,
     DataConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
+    LinearAttentionConfig,
+    MixerConfig,
     ModelConfig,
+    RetNetConfig,
     SelfModifyingConfig,
     TrainConfig,
 )
 from hope_jax.config.check import choose, require
 
 REFERENCE = "transformer"  # what ratios are taken to
-MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE)
+BASELINES = {
+    config.type: config
+    for config in (
+        LinearAttentionConfig,
+        RetNetConfig,
+        DeltaNetConfig,
+        GatedDeltaNetConfig,
+        CombaConfig,
+    )
+}
+MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 
@@ -69,14 +85,16 @@ def model_config(name: str, settings: Settings) -> ModelConfig:
     'attention'
     """
     choose("model", name, *MODELS)
-    if name.startswith("hope") and name != "hope_attention":
-        momentum = "titans" if name == "hope_momentum" else "none"
-        mixer = SelfModifyingConfig(
-            heads=settings.heads, chunk=settings.chunk, momentum=momentum
-        )
+    heads, chunk = settings.heads, settings.chunk
+    mixer: MixerConfig
+    if name in BASELINES:
+        mixer = BASELINES[name](heads=heads, chunk=chunk)
+    elif name in ("hope_attention", REFERENCE):
+        mixer = AttentionConfig(heads=heads)
     else:
-        mixer = AttentionConfig(heads=settings.heads)
-    periods = (1,) if name == REFERENCE else PERIODS
+        momentum = "titans" if name == "hope_momentum" else "none"
+        mixer = SelfModifyingConfig(heads=heads, chunk=chunk, momentum=momentum)
+    periods = PERIODS if name.startswith("hope") else (1,)
     return ModelConfig(
         vocab_size=settings.vocab_size,
         dim=settings.dim,

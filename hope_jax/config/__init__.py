@@ -1,5 +1,12 @@
 """Configuration: frozen dataclasses, strict overrides, JSON."""
 
+from hope_jax.config.linear_mixers import (
+    CombaConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
+    LinearAttentionConfig,
+    RetNetConfig,
+)
 from hope_jax.config.mixers import (
     MIXER_CONFIGS,
     AttentionConfig,
@@ -34,15 +41,20 @@ __all__ = [
     "AdamWRule",
     "AttentionConfig",
     "CMSConfig",
+    "CombaConfig",
     "DataConfig",
     "DeepMomentumRule",
     "DeltaMomentumRule",
+    "DeltaNetConfig",
+    "GatedDeltaNetConfig",
     "LevelConfig",
+    "LinearAttentionConfig",
     "M3Rule",
     "MixerConfig",
     "ModelConfig",
     "MuonRule",
     "OptimConfig",
+    "RetNetConfig",
     "RuleConfig",
     "SelfModifyingConfig",
     "TrainConfig",

@@ -7,9 +7,17 @@ registry `hope_jax.layers.registry`.
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import ClassVar, Literal
 
 from hope_jax.config.check import choose, require
+from hope_jax.config.linear_mixers import (
+    CombaConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
+    LinearAttentionConfig,
+    RetNetConfig,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +173,14 @@ class SelfModifyingConfig:
         )
 
 
-MixerConfig = AttentionConfig | SelfModifyingConfig
+MixerConfig = (
+    AttentionConfig
+    | SelfModifyingConfig
+    | LinearAttentionConfig
+    | RetNetConfig
+    | DeltaNetConfig
+    | GatedDeltaNetConfig
+    | CombaConfig
+)
 
-MIXER_CONFIGS: dict[str, type] = {c.type: c for c in (AttentionConfig, SelfModifyingConfig)}
+MIXER_CONFIGS: dict[str, type] = {c.type: c for c in typing.get_args(MixerConfig)}

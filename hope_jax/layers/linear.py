@@ -45,6 +45,21 @@ def constant(
     return module.param(name, init, shape, jnp.float32)
 
 
+def conv_kernel(
+    module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...]
+) -> jax.Array:
+    """Declare the float32 taps of a causal convolution, the current input's first.
+
+    They start with the current input passing, and earlier ones coming in at random.
+    """
+
+    def init(key, shape, dtype):
+        taps = 0.3 * jax.random.normal(key, shape, dtype)
+        return taps.at[0].add(1.0)
+
+    return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+
+
 def einsum(
     equation: str, x: jax.Array, w: jax.Array, *, result: jnp.dtype | None = None
 ) -> jax.Array:

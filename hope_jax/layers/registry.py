@@ -15,6 +15,11 @@ from hope_jax.config import ModelConfig
 
 MIXERS = {
     "attention": "hope_jax.layers.attention:Attention",
+    "comba": "hope_jax.layers.delta_net:DeltaNet",
+    "delta_net": "hope_jax.layers.delta_net:DeltaNet",
+    "gated_delta_net": "hope_jax.layers.delta_net:DeltaNet",
+    "linear_attention": "hope_jax.layers.linear_attention:LinearAttention",
+    "retnet": "hope_jax.layers.retnet:RetNet",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
 }
 

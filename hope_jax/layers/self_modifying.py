@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig, SelfModifyingConfig
-from hope_jax.layers.linear import constant, einsum, output_std, weight
+from hope_jax.layers.linear import constant, conv_kernel, einsum, output_std, weight
 from hope_jax.layers.norm import rms_norm
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.memory import Memories, MemorySpec, l2_normalise
@@ -126,12 +126,8 @@ class SelfModifyingTitans(nn.Module):
         kernels = {}
         if config.conv:
             for role in roles:
-                kernels[role] = self.param(
-                    f"conv_{role}",
-                    nn.with_logical_partitioning(_conv_init, (None, "embed")),
-                    (config.conv, dim),
-                    jnp.float32,
-                )
+                shape, axes = (config.conv, dim), (None, "embed")
+                kernels[role] = conv_kernel(self, f"conv_{role}", shape, axes)
         w_out = weight(
             self,
             "w_out",
@@ -314,9 +310,3 @@ class SelfModifyingTitans(nn.Module):
 
 def _group_names(spec: SelfModifyingSpec) -> tuple[str, ...]:
     return ("memory",) if len(spec.groups) == 1 else ("generator", "memory")
-
-
-def _conv_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    """The current input passes; earlier ones come in at random."""
-    taps = 0.3 * jax.random.normal(key, shape, dtype)
-    return taps.at[0].add(1.0)

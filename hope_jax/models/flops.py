@@ -9,7 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from hope_jax.config import AttentionConfig, ModelConfig, SelfModifyingConfig
+from hope_jax.config import (
+    AttentionConfig,
+    CombaConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
+    LinearAttentionConfig,
+    ModelConfig,
+    RetNetConfig,
+    SelfModifyingConfig,
+)
 from hope_jax.layers.continuum import split_hidden
 from hope_jax.ops.memory import MemorySpec
 
@@ -36,7 +45,7 @@ class Flops:
 def flops_per_token(config: ModelConfig, length: int) -> Flops:
     """Operations per token for sequences of `length` tokens.
 
-    Attention depends on the length; the self-modifying memories on the chunk instead.
+    Attention depends on the length; memories on the chunk instead.
 
     >>> small = ModelConfig(dim=64, depth=2, mixer=AttentionConfig())
     >>> flops_per_token(small, 128).head
@@ -146,4 +155,50 @@ def _read(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
     return flops
 
 
-_MIXERS = {AttentionConfig: _attention, SelfModifyingConfig: _self_modifying}
+def _linear_attention(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    size = dim // mixer.heads
+    width = size + (mixer.normaliser == "sum")  # a column for the sum of keys
+    recurrence = _recurrence(size, width, min(mixer.chunk, length))
+    return 4 * 2 * dim**2 + mixer.heads * recurrence
+
+
+def _retnet(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    size, width = mixer.sizes(dim)
+    values = 2 if mixer.gate == "none" else 3
+    projections = 2 * dim * mixer.heads * (2 * size + values * width)
+    return projections + mixer.heads * _recurrence(size, width, min(mixer.chunk, length))
+
+
+def _delta_net(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    size, width = mixer.sizes(dim)
+    values = 2 if mixer.gate == "none" else 3
+    gates = 1 + (mixer.retention == "learned")
+    projections = 2 * dim * mixer.heads * (2 * size + values * width + gates)
+    chunk = min(mixer.chunk, length)
+    return projections + mixer.heads * _recurrence(size, width, chunk, removal=True)
+
+
+def _recurrence(size: int, width: int, chunk: int, removal: bool = False) -> float:
+    """One head of `hope_jax.ops.linear_recurrence`, one token.
+
+    Scores and what they weigh, the read of the chunk's start and the update; with removal
+    the keys' scores, the system (see `_write`) and what the key reads.
+    """
+    flops = 2 * chunk * (size + width) + 2 * 2 * size * width
+    if removal:
+        flops += 2 * chunk * (size + width) + 2 / 3 * chunk**2 + 2 * size * width
+    return flops
+
+
+_MIXERS = {
+    AttentionConfig: _attention,
+    CombaConfig: _delta_net,
+    DeltaNetConfig: _delta_net,
+    GatedDeltaNetConfig: _delta_net,
+    LinearAttentionConfig: _linear_attention,
+    RetNetConfig: _retnet,
+    SelfModifyingConfig: _self_modifying,
+}

@@ -55,3 +55,24 @@ def decay_products(alpha_C: jax.Array) -> tuple[jax.Array, jax.Array]:
         tail = jnp.concatenate([t1 * h2[..., -1:], t2], axis=-1)
         block *= 2
     return between.reshape(*lead, size, size), head.reshape(*lead, size)
+
+
+def shift(value_C: jax.Array, first: float) -> jax.Array:
+    """Move values one token later; `first` enters at the front.
+
+    >>> shift(jnp.array([0.5, 0.25]), 1.0).tolist()
+    [1.0, 0.5]
+    """
+    start = jnp.full_like(value_C[..., :1], first)
+    return jnp.concatenate([start, value_C[..., :-1]], axis=-1)
+
+
+def shift_rows(value_CC: jax.Array) -> jax.Array:
+    """Move rows one token later; zeros enter at the top.
+
+    >>> shift_rows(jnp.array([[1.0, 0.0], [0.5, 1.0]])).tolist()
+    [[0.0, 0.0], [1.0, 0.0]]
+    """
+    return jnp.concatenate(
+        [jnp.zeros_like(value_CC[..., :1, :]), value_CC[..., :-1, :]], axis=-2
+    )

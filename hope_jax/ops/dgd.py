@@ -28,7 +28,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hope_jax.ops.decay import decay_products
+from hope_jax.ops.decay import decay_products, shift, shift_rows
 from hope_jax.ops.triangular import unit_lower_solve
 
 Rule = Literal["dgd", "gd"]
@@ -165,7 +165,7 @@ def chunk_gates(gates: Gates, reset_C: jax.Array | None = None) -> ChunkGates:
         first_C = jnp.zeros(since_C.shape, bool).at[..., 0].set(True)
         same_CC = jnp.ones_like(between_CC, bool)
         old_C = jnp.ones_like(since_C, bool)
-        start_C = _shift(since_C, 1.0)
+        start_C = shift(since_C, 1.0)
         start_end = since_C[..., -1]
         fresh_C = None
     else:
@@ -178,10 +178,10 @@ def chunk_gates(gates: Gates, reset_C: jax.Array | None = None) -> ChunkGates:
         # times that token's own gate.
         from_first_CC = between_CC * (first_C * gates.alpha)[..., None, :] * same_CC
         since_first_C = jnp.sum(from_first_CC, axis=-1)
-        start_C = jnp.where(first_C, 1.0, _shift(since_first_C, 1.0))
+        start_C = jnp.where(first_C, 1.0, shift(since_first_C, 1.0))
         start_end = since_first_C[..., -1]
     live_CC = between_CC * same_CC
-    before_CC = _shift_rows(between_CC) * same_CC
+    before_CC = shift_rows(between_CC) * same_CC
     momentum = None
     if gates.mu is not None:
         momentum = _momentum_gates(gates, live_CC, same_CC, old_C)
@@ -204,9 +204,9 @@ def _momentum_gates(gates: Gates, live_CC, same_CC, old_C) -> MomentumGates:
         live_CC = live_CC * gates.valid[..., None, :]
     weights_CC = live_CC @ between_CC
     start_C = jnp.einsum("...ri,...i->...r", live_CC, since_C * old_C)
-    before_C = _shift(start_C, 0.0)
+    before_C = shift(start_C, 0.0)
     return MomentumGates(
-        before_CC=_shift_rows(weights_CC) * same_CC,
+        before_CC=shift_rows(weights_CC) * same_CC,
         start_C=before_C * old_C,
         end_C=weights_CC[..., -1, :],
         start_end_1=(start_C * old_C)[..., -1, None, None],
@@ -380,16 +380,3 @@ def _sum_of_outer(x_CK: jax.Array, u_CZ: jax.Array) -> jax.Array:
     if u_CZ.shape[-1] == 1:
         return jnp.sum(x_CK * u_CZ, axis=-2)[..., None]
     return jnp.swapaxes(x_CK, -1, -2) @ u_CZ
-
-
-def _shift(value_C: jax.Array, first: float) -> jax.Array:
-    """Move values one token later; `first` enters at the front."""
-    start = jnp.full_like(value_C[..., :1], first)
-    return jnp.concatenate([start, value_C[..., :-1]], axis=-1)
-
-
-def _shift_rows(value_CC: jax.Array) -> jax.Array:
-    """Move rows one token later; zeros enter at the top."""
-    return jnp.concatenate(
-        [jnp.zeros_like(value_CC[..., :1, :]), value_CC[..., :-1, :]], axis=-2
-    )

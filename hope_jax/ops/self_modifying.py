@@ -49,9 +49,7 @@ from hope_jax.ops.memory import (
     thin_matmul,
     view,
 )
-
-# Above this many chunks `remat="auto"` keeps only every sqrt(N)-th state.
-_SQRT_REMAT_CHUNKS = 256
+from hope_jax.ops.recompute import Remat, scan_chunks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +89,7 @@ class SelfModifyingSpec:
     max_rate: float = 1.0
     value_norm: Literal["l2", "rms", "none"] = "l2"
     bptt_chunks: int | None = None
-    remat: Literal["none", "chunk", "sqrt", "auto"] = "auto"
+    remat: Remat = "auto"
 
     @property
     def period(self) -> int:
@@ -431,7 +429,7 @@ def _run_group(
         return GroupState(running, frozen, momentum), out
 
     xs = (jnp.arange(count), chunks)
-    new, outs = _scan(spec, body, state, xs, count)
+    new, outs = scan_chunks(body, state, xs, spec.remat)
     if ragged:
         # The frozen memories of a chunk that is still open; at a boundary, the running
         # ones. When the open chunk is the one that we started in, they have not changed.
@@ -650,32 +648,6 @@ def _read(memory, start, momentum, q_CK, first_layer, second_layer, read_target)
         read_target(hidden, second),
     )
     return q_CK + out
-
-
-def _scan(spec: SelfModifyingSpec, body, state: GroupState, xs, count: int):
-    """`lax.scan` over chunks with the spec's rematerialisation."""
-    remat = spec.remat
-    if remat == "auto":
-        remat = "sqrt" if count > _SQRT_REMAT_CHUNKS else "chunk"
-    if remat == "none":
-        return jax.lax.scan(body, state, xs)
-    body = jax.checkpoint(body, prevent_cse=False)
-    inner = math.isqrt(count)
-    if remat == "chunk" or inner < 2:
-        return jax.lax.scan(body, state, xs)
-    outer = count // inner
-    head = jax.tree.map(lambda x: x[: outer * inner].reshape(outer, inner, *x.shape[1:]), xs)
-
-    @jax.checkpoint
-    def several(carry, part):
-        return jax.lax.scan(body, carry, part)
-
-    state, outs = jax.lax.scan(several, state, head)
-    outs = jax.tree.map(lambda x: x.reshape(outer * inner, *x.shape[2:]), outs)
-    if outer * inner == count:
-        return state, outs
-    state, rest = jax.lax.scan(body, state, jax.tree.map(lambda x: x[outer * inner :], xs))
-    return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), outs, rest)
 
 
 def _lay_out(x: jax.Array, slots: int, offset: jax.Array | int) -> jax.Array:

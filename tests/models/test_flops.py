@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, SelfModifyingConfig
+from hope_jax.config import (
+    AttentionConfig,
+    CMSConfig,
+    CombaConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
+    LinearAttentionConfig,
+    ModelConfig,
+    RetNetConfig,
+    SelfModifyingConfig,
+)
 from hope_jax.models import LanguageModel, abstract_params, flops_per_token
 
 
@@ -56,6 +66,26 @@ def test_self_modifying(changes):
     cms = CMSConfig(periods=(1, 4), hidden=48)
     config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=cms)
     assert flops_per_token(config, 64).forward == pytest.approx(traced(config, 64), rel=0.03)
+
+
+@pytest.mark.parametrize("length", [8, 64])  # shorter and longer than the chunk
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        LinearAttentionConfig(heads=2, chunk=16),
+        LinearAttentionConfig(heads=2, chunk=16, normaliser="rms"),
+        RetNetConfig(heads=2, chunk=16),
+        RetNetConfig(heads=2, chunk=16, value_expansion=1.5, gate="none"),
+        DeltaNetConfig(heads=2, chunk=16),
+        GatedDeltaNetConfig(heads=2, chunk=16, conv=0),
+        CombaConfig(heads=2, chunk=16),
+    ],
+)
+def test_outer_product_memories(mixer, length):
+    cms = CMSConfig(hidden=48)
+    config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=cms)
+    want = pytest.approx(traced(config, length), rel=0.02)
+    assert flops_per_token(config, length).forward == want
 
 
 def test_attention_at_one_token():

@@ -4,9 +4,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig
+from hope_jax.config import (
+    AttentionConfig,
+    CMSConfig,
+    CombaConfig,
+    LinearAttentionConfig,
+    ModelConfig,
+    RetNetConfig,
+)
 from hope_jax.models import LanguageModel, abstract_params, init_params, next_token_loss
 
 RULES = [
@@ -18,8 +26,16 @@ RULES = [
 ]
 
 
-def test_a_mesh_of_eight_equals_one_device():
-    mixer = AttentionConfig(heads=2, block=4)
+MIXERS = (
+    AttentionConfig(heads=2, block=4),
+    RetNetConfig(heads=2, chunk=4),
+    pytest.param(LinearAttentionConfig(heads=2, chunk=4), marks=pytest.mark.slow),
+    pytest.param(CombaConfig(heads=2, chunk=4), marks=pytest.mark.slow),
+)
+
+
+@pytest.mark.parametrize("mixer", MIXERS, ids=lambda mixer: mixer.type)
+def test_a_mesh_of_eight_equals_one_device(mixer):
     config = ModelConfig(vocab_size=64, dim=16, depth=2, mixer=mixer, cms=CMSConfig((1, 2)))
     model, params = LanguageModel(config), init_params(config, jax.random.key(0))
     tokens_BT = jax.random.randint(jax.random.key(1), (4, 8), 0, 64)
@@ -41,8 +57,10 @@ def test_a_mesh_of_eight_equals_one_device():
         step = jax.jit(jax.value_and_grad(loss), out_shardings=(None, shardings))
         value, grads = step(*args)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
+    # normalised reads of next to nothing make roundings in gradients larger
+    atol = 3e-5 if mixer.type == "comba" else 1e-6
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol),
         jax.device_get(grads),
         jax.device_get(expected_grads),
     )

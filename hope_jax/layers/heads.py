@@ -1,0 +1,78 @@
+"""Into heads and out of them again: what the mixers with a matrix memory share."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hope_jax.config import ModelConfig
+from hope_jax.layers.linear import constant, einsum, output_std, weight
+from hope_jax.layers.norm import rms_norm
+from hope_jax.ops.linear_recurrence import Tokens, gated, read_by_chunk, step
+from hope_jax.ops.recompute import Remat, recomputed
+
+
+def project(module: nn.Module, name: str, x_BTD: jax.Array, heads: int, size: int) -> jax.Array:
+    """`x W` with a weight `w_<name>` of `module`, split into heads `[B, T, H, size]`."""
+    dim = x_BTD.shape[-1]
+    axes = ("embed", "heads", "head_dim")
+    w_DHK = weight(module, f"w_{name}", (dim, heads, size), axes, dim**-0.5)
+    return einsum("btd,dhk->bthk", x_BTD, w_DHK)
+
+
+def merge(module: nn.Module, config: ModelConfig, y_BTHV: jax.Array) -> jax.Array:
+    """Back to the width of the model with the weight `w_out` of `module`."""
+    heads, size = y_BTHV.shape[2:]
+    axes = ("heads", "head_dim", "embed")
+    std = output_std(config, heads * size)
+    w_HVD = weight(module, "w_out", (heads, size, config.dim), axes, std)
+    return einsum("bthv,hvd->btd", y_BTHV, w_HVD)
+
+
+def normed_and_gated(
+    module: nn.Module, config: ModelConfig, x_BTD: jax.Array, y_BTHV: jax.Array, gate: str
+) -> jax.Array:
+    """RMSNorm of each head's read, times a gate of the mixer's input, in the type of `x`.
+
+    Args:
+      module: owner of the parameters `read_norm` and `w_gate`.
+      config: of the model.
+      x_BTD: the mixer's input.
+      y_BTHV: float32 reads.
+      gate: "silu" or "sigmoid" of a projection of the input, or "none".
+    """
+    heads, size = y_BTHV.shape[2:]
+    scale_HV = constant(module, "read_norm", (heads, size), ("heads", "head_dim"), 1.0)
+    gates = () if gate == "none" else (project(module, "gate", x_BTD, heads, size),)
+
+    def finish(y_BTHV, scale_HV, *gates):
+        y_BTHV = rms_norm(y_BTHV, scale_HV, config.norm_eps).astype(x_BTD.dtype)
+        for gate_BTHV in gates:
+            y_BTHV = y_BTHV * (nn.silu if gate == "silu" else nn.sigmoid)(gate_BTHV)
+        return y_BTHV
+
+    return recomputed(finish)(y_BTHV, scale_HV, *gates)
+
+
+def read_memory(
+    module: nn.Module,
+    tokens: Tokens,
+    memory_BHKV: jax.Array | None,
+    reset_BT: jax.Array | None,
+    writes: bool,
+    chunk: int,
+    remat: Remat,
+) -> tuple[jax.Array, jax.Array]:
+    """`read_by_chunk`, or one `step` for a single token; counts the writes for logs."""
+    if module.is_mutable_collection("stats"):
+        events = tokens.k_BTHK[..., 0].size if writes else 0
+        module.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
+    if memory_BHKV is not None and tokens.k_BTHK.shape[1] == 1:
+        token = jax.tree.map(lambda x: x[:, 0], gated(tokens, reset_BT, writes))
+        y_BHV, memory_BHKV = step(memory_BHKV, token)
+        return y_BHV[:, None], memory_BHKV
+    read = functools.partial(read_by_chunk, chunk=chunk, remat=remat)
+    return read(tokens, memory_BHKV, reset_BT, writes)
