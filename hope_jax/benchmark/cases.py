@@ -10,12 +10,13 @@ from hope_jax.config import (
     DataConfig,
     ModelConfig,
     SelfModifyingConfig,
+    SlidingWindowConfig,
     TrainConfig,
 )
 from hope_jax.config.check import choose, require
 
 REFERENCE = "transformer"  # what ratios are taken to
-MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE)
+MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, "sliding_window")
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 
@@ -74,9 +75,11 @@ def model_config(name: str, settings: Settings) -> ModelConfig:
         mixer = SelfModifyingConfig(
             heads=settings.heads, chunk=settings.chunk, momentum=momentum
         )
+    elif name == "sliding_window":
+        mixer = SlidingWindowConfig(heads=settings.heads)
     else:
         mixer = AttentionConfig(heads=settings.heads)
-    periods = (1,) if name == REFERENCE else PERIODS
+    periods = PERIODS if name.startswith("hope") else (1,)
     return ModelConfig(
         vocab_size=settings.vocab_size,
         dim=settings.dim,

@@ -25,6 +25,7 @@ from hope_jax.config.rules import (
     MuonRule,
     RuleConfig,
 )
+from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.sweeps import grid
 from hope_jax.config.train import DataConfig, TrainConfig
 
@@ -45,6 +46,7 @@ __all__ = [
     "OptimConfig",
     "RuleConfig",
     "SelfModifyingConfig",
+    "SlidingWindowConfig",
     "TrainConfig",
     "from_dict",
     "from_json",

@@ -7,9 +7,11 @@ registry `hope_jax.layers.registry`.
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import ClassVar, Literal
 
 from hope_jax.config.check import choose, require
+from hope_jax.config.sliding_window import SlidingWindowConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +167,6 @@ class SelfModifyingConfig:
         )
 
 
-MixerConfig = AttentionConfig | SelfModifyingConfig
+MixerConfig = AttentionConfig | SelfModifyingConfig | SlidingWindowConfig
 
-MIXER_CONFIGS: dict[str, type] = {c.type: c for c in (AttentionConfig, SelfModifyingConfig)}
+MIXER_CONFIGS: dict[str, type] = {c.type: c for c in typing.get_args(MixerConfig)}

@@ -16,6 +16,7 @@ from hope_jax.config import ModelConfig
 MIXERS = {
     "attention": "hope_jax.layers.attention:Attention",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
+    "sliding_window": "hope_jax.layers.sliding_window:SlidingWindowAttention",
 }
 
 

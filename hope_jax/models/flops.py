@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from hope_jax.config import AttentionConfig, ModelConfig, SelfModifyingConfig
+from hope_jax.config import (
+    AttentionConfig,
+    ModelConfig,
+    SelfModifyingConfig,
+    SlidingWindowConfig,
+)
 from hope_jax.layers.continuum import split_hidden
 from hope_jax.ops.memory import MemorySpec
 
@@ -56,6 +61,13 @@ def flops_per_token(config: ModelConfig, length: int) -> Flops:
 def _attention(config: ModelConfig, length: int) -> float:
     projections = 4 * 2 * config.dim**2
     seen = (length + 1) / 2  # keys that a causal query sees, on average
+    return projections + 2 * 2 * config.dim * seen
+
+
+def _sliding_window(config: ModelConfig, length: int) -> float:
+    projections = 4 * 2 * config.dim**2
+    full = min(length, config.mixer.window)  # tokens whose window reaches the start
+    seen = (full * (full + 1) / 2 + (length - full) * full) / length
     return projections + 2 * 2 * config.dim * seen
 
 
@@ -146,4 +158,8 @@ def _read(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
     return flops
 
 
-_MIXERS = {AttentionConfig: _attention, SelfModifyingConfig: _self_modifying}
+_MIXERS = {
+    AttentionConfig: _attention,
+    SelfModifyingConfig: _self_modifying,
+    SlidingWindowConfig: _sliding_window,
+}

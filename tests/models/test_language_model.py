@@ -9,12 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, SelfModifyingConfig
+from hope_jax.config import (
+    AttentionConfig,
+    CMSConfig,
+    ModelConfig,
+    SelfModifyingConfig,
+    SlidingWindowConfig,
+)
 from hope_jax.models import LanguageModel, init_params, next_token_losses
 
 MIXERS = {
     "attention": AttentionConfig(heads=2, block=4),
     "self_modifying": SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
+    "sliding_window": SlidingWindowConfig(heads=2, window=5, block=4),
 }
 TIME = 12
 

@@ -4,9 +4,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig
+from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, SlidingWindowConfig
 from hope_jax.models import LanguageModel, abstract_params, init_params, next_token_loss
 
 RULES = [
@@ -18,8 +19,14 @@ RULES = [
 ]
 
 
-def test_a_mesh_of_eight_equals_one_device():
-    mixer = AttentionConfig(heads=2, block=4)
+MIXERS = (
+    AttentionConfig(heads=2, block=4),
+    SlidingWindowConfig(heads=2, window=3, block=4),
+)
+
+
+@pytest.mark.parametrize("mixer", MIXERS, ids=lambda mixer: mixer.type)
+def test_a_mesh_of_eight_equals_one_device(mixer):
     config = ModelConfig(vocab_size=64, dim=16, depth=2, mixer=mixer, cms=CMSConfig((1, 2)))
     model, params = LanguageModel(config), init_params(config, jax.random.key(0))
     tokens_BT = jax.random.randint(jax.random.key(1), (4, 8), 0, 64)
