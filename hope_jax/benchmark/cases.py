@@ -12,11 +12,21 @@ from hope_jax.config import (
     SelfModifyingConfig,
     SlidingWindowConfig,
     TrainConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
 )
 from hope_jax.config.check import choose, require
 
 REFERENCE = "transformer"  # what ratios are taken to
-MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, "sliding_window")
+MODELS = (
+    "hope",
+    "hope_momentum",
+    "hope_attention",
+    REFERENCE,
+    "sliding_window",
+    "ttt_linear",
+    "ttt_mlp",
+)
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 
@@ -77,6 +87,10 @@ def model_config(name: str, settings: Settings) -> ModelConfig:
         )
     elif name == "sliding_window":
         mixer = SlidingWindowConfig(heads=settings.heads)
+    elif name == "ttt_linear":
+        mixer = TTTLinearConfig(heads=settings.heads)
+    elif name == "ttt_mlp":
+        mixer = TTTMLPConfig(heads=settings.heads)
     else:
         mixer = AttentionConfig(heads=settings.heads)
     periods = PERIODS if name.startswith("hope") else (1,)

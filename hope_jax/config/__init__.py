@@ -28,6 +28,7 @@ from hope_jax.config.rules import (
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.sweeps import grid
 from hope_jax.config.train import DataConfig, TrainConfig
+from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
 __all__ = [
     "MIXER_CONFIGS",
@@ -47,6 +48,8 @@ __all__ = [
     "RuleConfig",
     "SelfModifyingConfig",
     "SlidingWindowConfig",
+    "TTTLinearConfig",
+    "TTTMLPConfig",
     "TrainConfig",
     "from_dict",
     "from_json",

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from hope_jax.config.check import choose, require
 from hope_jax.config.sliding_window import SlidingWindowConfig
+from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +168,8 @@ class SelfModifyingConfig:
         )
 
 
-MixerConfig = AttentionConfig | SelfModifyingConfig | SlidingWindowConfig
+MixerConfig = (
+    AttentionConfig | SelfModifyingConfig | SlidingWindowConfig | TTTLinearConfig | TTTMLPConfig
+)
 
 MIXER_CONFIGS: dict[str, type] = {c.type: c for c in typing.get_args(MixerConfig)}

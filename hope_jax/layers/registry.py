@@ -17,6 +17,8 @@ MIXERS = {
     "attention": "hope_jax.layers.attention:Attention",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
     "sliding_window": "hope_jax.layers.sliding_window:SlidingWindowAttention",
+    "ttt_linear": "hope_jax.layers.ttt:TTT",
+    "ttt_mlp": "hope_jax.layers.ttt:TTT",
 }
 
 

@@ -14,6 +14,8 @@ from hope_jax.config import (
     ModelConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
 )
 from hope_jax.layers.continuum import split_hidden
 from hope_jax.ops.memory import MemorySpec
@@ -69,6 +71,21 @@ def _sliding_window(config: ModelConfig, length: int) -> float:
     full = min(length, config.mixer.window)  # tokens whose window reaches the start
     seen = (full * (full + 1) / 2 + (length - full) * full) / length
     return projections + 2 * 2 * config.dim * seen
+
+
+def _ttt(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    size, chunk = dim // mixer.heads, min(mixer.chunk, length)
+    hidden = None
+    if isinstance(mixer, TTTMLPConfig):
+        hidden = 4 * size if mixer.hidden is None else mixer.hidden
+    layers = [(size, hidden), (hidden, size)] if hidden else [(size, size)]
+    per_head = 0
+    for index, (inputs, outputs) in enumerate(layers):
+        # the key, the query, the step of the weights, and the gradient's way back
+        products = 3 + (index > 0)
+        per_head += products * 2 * inputs * outputs + 2 * chunk * (inputs + outputs)
+    return 4 * 2 * dim**2 + 2 * dim * mixer.heads + mixer.heads * per_head
 
 
 def _self_modifying(config: ModelConfig, length: int) -> float:
@@ -162,4 +179,6 @@ _MIXERS = {
     AttentionConfig: _attention,
     SelfModifyingConfig: _self_modifying,
     SlidingWindowConfig: _sliding_window,
+    TTTLinearConfig: _ttt,
+    TTTMLPConfig: _ttt,
 }

@@ -8,7 +8,14 @@ import optax
 import pytest
 
 from hope_jax.cli.describe import describe
-from hope_jax.config import CMSConfig, ModelConfig, SlidingWindowConfig, TrainConfig
+from hope_jax.config import (
+    CMSConfig,
+    ModelConfig,
+    SlidingWindowConfig,
+    TrainConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
+)
 from hope_jax.models import (
     LanguageModel,
     abstract_state,
@@ -22,9 +29,17 @@ from hope_jax.optim.model_matrices import model_matrices
 
 MIXERS = {
     "sliding_window": SlidingWindowConfig(heads=2, window=6, block=4),
+    "ttt_linear": TTTLinearConfig(heads=2, chunk=4),
+    "ttt_mlp": TTTMLPConfig(heads=2, chunk=4),
 }
 # by name: what is no matrix of a layer's width or of its memory
-NO_MATRIX = {"sliding_window": set()}
+_TTT = {"b_rate", "w_rate", "step_offset", "conv_query", "conv_key", "memory_in_bias"}
+_TTT |= {f"{norm}_norm_{part}" for norm in ("read", "memory") for part in ("scale", "bias")}
+NO_MATRIX = {
+    "sliding_window": set(),
+    "ttt_linear": _TTT,
+    "ttt_mlp": _TTT | {"memory_out_bias"},
+}
 
 
 @pytest.fixture(params=MIXERS)
@@ -34,24 +49,24 @@ def config(request):
 
 
 def test_training_lowers_the_loss(config):
-    """Every sixth token repeats, which no token alone can tell."""
+    """Every third token repeats, which no token alone can tell."""
     model, params = LanguageModel(config), init_params(config, jax.random.key(0))
     optimizer = optax.adam(1e-2)
 
     def loss(params, tokens_BT):
         logits_BTW = model.apply({"params": params}, tokens_BT).logits_BTW
-        return next_token_loss(logits_BTW[:, 5:-1], tokens_BT[:, 6:])
+        return next_token_loss(logits_BTW[:, 2:-1], tokens_BT[:, 3:])
 
     @jax.jit
     def train(params):
         def step(carry, key):
             params, state = carry
-            tokens_BT = jnp.tile(jax.random.randint(key, (8, 6), 0, 11), (1, 3))
+            tokens_BT = jnp.tile(jax.random.randint(key, (8, 3), 0, 11), (1, 6))
             value, grads = jax.value_and_grad(loss)(params, tokens_BT)
             updates, state = optimizer.update(grads, state)
             return (optax.apply_updates(params, updates), state), value
 
-        keys = jax.random.split(jax.random.key(1), 150)
+        keys = jax.random.split(jax.random.key(1), 100)
         return jax.lax.scan(step, (params, optimizer.init(params)), keys)[1]
 
     losses = train(params)

@@ -13,6 +13,8 @@ from hope_jax.config import (
     ModelConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
 )
 from hope_jax.models import LanguageModel, abstract_params, flops_per_token
 
@@ -81,6 +83,18 @@ def test_a_window_bounds_the_cost_of_a_token():
     # 1, 2, 3 and then three times 4 keys, where one token sees 1
     more = flops_per_token(config, 6).mixer - flops_per_token(config, 1).mixer
     assert more == 3 * 4 * 32 * (18 / 6 - 1)
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        TTTLinearConfig(heads=2, chunk=16),
+        TTTMLPConfig(heads=2, chunk=8, hidden=48, backbone="transformer"),
+    ],
+)
+def test_inner_models(mixer):
+    config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=CMSConfig(hidden=48))
+    assert flops_per_token(config, 64).forward == pytest.approx(traced(config, 64), rel=1e-6)
 
 
 def test_training_costs_three_forward_passes():

@@ -15,6 +15,8 @@ from hope_jax.config import (
     ModelConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
 )
 from hope_jax.models import LanguageModel, init_params, next_token_losses
 
@@ -22,6 +24,8 @@ MIXERS = {
     "attention": AttentionConfig(heads=2, block=4),
     "self_modifying": SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
     "sliding_window": SlidingWindowConfig(heads=2, window=5, block=4),
+    "ttt_linear": TTTLinearConfig(heads=2, chunk=4),
+    "ttt_mlp": TTTMLPConfig(heads=2, chunk=4, hidden=12, backbone="transformer"),
 }
 TIME = 12
 

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, SlidingWindowConfig
+from hope_jax.config import (
+    AttentionConfig,
+    CMSConfig,
+    ModelConfig,
+    SlidingWindowConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
+)
 from hope_jax.models import LanguageModel, abstract_params, init_params, next_token_loss
 
 RULES = [
@@ -22,6 +29,8 @@ RULES = [
 MIXERS = (
     AttentionConfig(heads=2, block=4),
     SlidingWindowConfig(heads=2, window=3, block=4),
+    TTTLinearConfig(heads=2, chunk=4),
+    TTTMLPConfig(heads=2, chunk=4, backbone="transformer"),
 )
 
 
