@@ -16,7 +16,10 @@ from hope_jax.config import (
     ModelConfig,
     RetNetConfig,
     SelfModifyingConfig,
+    SlidingWindowConfig,
     TrainConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
 )
 from hope_jax.config.check import choose, require
 
@@ -24,14 +27,19 @@ REFERENCE = "transformer"  # what ratios are taken to
 BASELINES = {
     config.type: config
     for config in (
+        SlidingWindowConfig,
         LinearAttentionConfig,
         RetNetConfig,
         DeltaNetConfig,
         GatedDeltaNetConfig,
         CombaConfig,
+        TTTLinearConfig,
+        TTTMLPConfig,
     )
 }
 MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
+# Their blocks and mini-batches are part of what they compute.
+OWN_CHUNK = ("sliding_window", "ttt_linear", "ttt_mlp")
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 
@@ -87,7 +95,9 @@ def model_config(name: str, settings: Settings) -> ModelConfig:
     choose("model", name, *MODELS)
     heads, chunk = settings.heads, settings.chunk
     mixer: MixerConfig
-    if name in BASELINES:
+    if name in OWN_CHUNK:
+        mixer = BASELINES[name](heads=heads)
+    elif name in BASELINES:
         mixer = BASELINES[name](heads=heads, chunk=chunk)
     elif name in ("hope_attention", REFERENCE):
         mixer = AttentionConfig(heads=heads)

@@ -32,8 +32,10 @@ from hope_jax.config.rules import (
     MuonRule,
     RuleConfig,
 )
+from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.sweeps import grid
 from hope_jax.config.train import DataConfig, TrainConfig
+from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
 __all__ = [
     "MIXER_CONFIGS",
@@ -57,6 +59,9 @@ __all__ = [
     "RetNetConfig",
     "RuleConfig",
     "SelfModifyingConfig",
+    "SlidingWindowConfig",
+    "TTTLinearConfig",
+    "TTTMLPConfig",
     "TrainConfig",
     "from_dict",
     "from_json",

@@ -18,6 +18,8 @@ from hope_jax.config.linear_mixers import (
     LinearAttentionConfig,
     RetNetConfig,
 )
+from hope_jax.config.sliding_window import SlidingWindowConfig
+from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +183,9 @@ MixerConfig = (
     | DeltaNetConfig
     | GatedDeltaNetConfig
     | CombaConfig
+    | SlidingWindowConfig
+    | TTTLinearConfig
+    | TTTMLPConfig
 )
 
 MIXER_CONFIGS: dict[str, type] = {c.type: c for c in typing.get_args(MixerConfig)}

@@ -21,6 +21,9 @@ MIXERS = {
     "linear_attention": "hope_jax.layers.linear_attention:LinearAttention",
     "retnet": "hope_jax.layers.retnet:RetNet",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
+    "sliding_window": "hope_jax.layers.sliding_window:SlidingWindowAttention",
+    "ttt_linear": "hope_jax.layers.ttt:TTT",
+    "ttt_mlp": "hope_jax.layers.ttt:TTT",
 }
 
 

@@ -18,6 +18,9 @@ from hope_jax.config import (
     ModelConfig,
     RetNetConfig,
     SelfModifyingConfig,
+    SlidingWindowConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
 )
 from hope_jax.layers.continuum import split_hidden
 from hope_jax.ops.memory import MemorySpec
@@ -66,6 +69,28 @@ def _attention(config: ModelConfig, length: int) -> float:
     projections = 4 * 2 * config.dim**2
     seen = (length + 1) / 2  # keys that a causal query sees, on average
     return projections + 2 * 2 * config.dim * seen
+
+
+def _sliding_window(config: ModelConfig, length: int) -> float:
+    projections = 4 * 2 * config.dim**2
+    full = min(length, config.mixer.window)  # tokens whose window reaches the start
+    seen = (full * (full + 1) / 2 + (length - full) * full) / length
+    return projections + 2 * 2 * config.dim * seen
+
+
+def _ttt(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    size, chunk = dim // mixer.heads, min(mixer.chunk, length)
+    hidden = None
+    if isinstance(mixer, TTTMLPConfig):
+        hidden = 4 * size if mixer.hidden is None else mixer.hidden
+    layers = [(size, hidden), (hidden, size)] if hidden else [(size, size)]
+    per_head = 0
+    for index, (inputs, outputs) in enumerate(layers):
+        # the key, the query, the step of the weights, and the gradient's way back
+        products = 3 + (index > 0)
+        per_head += products * 2 * inputs * outputs + 2 * chunk * (inputs + outputs)
+    return 4 * 2 * dim**2 + 2 * dim * mixer.heads + mixer.heads * per_head
 
 
 def _self_modifying(config: ModelConfig, length: int) -> float:
@@ -201,4 +226,7 @@ _MIXERS = {
     LinearAttentionConfig: _linear_attention,
     RetNetConfig: _retnet,
     SelfModifyingConfig: _self_modifying,
+    SlidingWindowConfig: _sliding_window,
+    TTTLinearConfig: _ttt,
+    TTTMLPConfig: _ttt,
 }

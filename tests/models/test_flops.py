@@ -17,6 +17,9 @@ from hope_jax.config import (
     ModelConfig,
     RetNetConfig,
     SelfModifyingConfig,
+    SlidingWindowConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
 )
 from hope_jax.models import LanguageModel, abstract_params, flops_per_token
 
@@ -95,6 +98,28 @@ def test_attention_at_one_token():
     assert flops_per_token(config, 1).forward == traced(config, 1)
     more = flops_per_token(config, 9).mixer - flops_per_token(config, 1).mixer
     assert more == 3 * 4 * 32 * 4  # depth, two products of width 32, four more keys
+
+
+def test_a_window_bounds_the_cost_of_a_token():
+    cms = CMSConfig(hidden=48, activation="gelu")
+    mixer = SlidingWindowConfig(window=4)
+    config = ModelConfig(vocab_size=64, dim=32, depth=3, mixer=mixer, cms=cms)
+    assert flops_per_token(config, 1).forward == traced(config, 1)
+    # 1, 2, 3 and then three times 4 keys, where one token sees 1
+    more = flops_per_token(config, 6).mixer - flops_per_token(config, 1).mixer
+    assert more == 3 * 4 * 32 * (18 / 6 - 1)
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        TTTLinearConfig(heads=2, chunk=16),
+        TTTMLPConfig(heads=2, chunk=8, hidden=48, backbone="transformer"),
+    ],
+)
+def test_inner_models(mixer):
+    config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=CMSConfig(hidden=48))
+    assert flops_per_token(config, 64).forward == pytest.approx(traced(config, 64), rel=1e-6)
 
 
 def test_training_costs_three_forward_passes():

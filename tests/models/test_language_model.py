@@ -18,6 +18,9 @@ from hope_jax.config import (
     ModelConfig,
     RetNetConfig,
     SelfModifyingConfig,
+    SlidingWindowConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
 )
 from hope_jax.models import LanguageModel, init_params, next_token_losses
 
@@ -28,6 +31,9 @@ MIXERS = {
     "retnet": RetNetConfig(heads=2, chunk=4),
     "gated_delta_net": GatedDeltaNetConfig(heads=2, chunk=4),
     "comba": CombaConfig(heads=2, chunk=4),
+    "sliding_window": SlidingWindowConfig(heads=2, window=5, block=4),
+    "ttt_linear": TTTLinearConfig(heads=2, chunk=4),
+    "ttt_mlp": TTTMLPConfig(heads=2, chunk=4, hidden=12, backbone="transformer"),
 }
 TIME = 12
 

@@ -14,6 +14,9 @@ from hope_jax.config import (
     LinearAttentionConfig,
     ModelConfig,
     RetNetConfig,
+    SlidingWindowConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
 )
 from hope_jax.models import LanguageModel, abstract_params, init_params, next_token_loss
 
@@ -31,6 +34,9 @@ MIXERS = (
     RetNetConfig(heads=2, chunk=4),
     pytest.param(LinearAttentionConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     pytest.param(CombaConfig(heads=2, chunk=4), marks=pytest.mark.slow),
+    SlidingWindowConfig(heads=2, window=3, block=4),
+    TTTLinearConfig(heads=2, chunk=4),
+    TTTMLPConfig(heads=2, chunk=4, backbone="transformer"),
 )
 
 
