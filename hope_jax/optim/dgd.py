@@ -62,6 +62,11 @@ def dgd(
     objective (Eq. 58), with the same retention and momentum. With a retention below 1,
     give scales a transformation of their own (`optax.partition`).
 
+    The rule rests where `A W + g = 0`, not where the gradient is 0: every layer also pays
+    half the squared length of its outputs, before biases. That is the paper's rule; trained
+    on half a squared error, a linear layer gives half the answer. Multiplying the loss by c
+    and dividing the rate by c makes it c times weaker.
+
     There is no `scale_by_dgd`: the rate is inside the inverse and cannot be applied after.
     For the same reason this stands last in an `optax.chain`. Only the inputs of the call
     count, so accumulated gradients (`optax.MultiSteps`, a `Level` of a longer period) need
@@ -194,7 +199,8 @@ def _solve(rate: jax.Array, y: jax.Array, r: jax.Array) -> jax.Array:
     # Rounded to bfloat16, as matrix units do it, a Gram matrix of long inputs may leave the
     # positive definite ones, and Cholesky gives NaN.
     gram = jnp.matmul(y, jnp.swapaxes(y, -1, -2), precision=jax.lax.Precision.HIGHEST)
-    factor = jnp.linalg.cholesky(jnp.eye(y.shape[-2], dtype=y.dtype) + rate * gram)
+    eye = jnp.broadcast_to(jnp.eye(y.shape[-2], dtype=y.dtype), gram.shape)
+    factor = jnp.linalg.cholesky(eye + rate * gram)
     return jax.scipy.linalg.cho_solve((factor, True), r)
 
 

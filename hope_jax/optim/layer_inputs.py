@@ -137,7 +137,7 @@ def _record(layer: nn.Module, x: jax.Array) -> None:
     if not layer.sow(COLLECTION, matrices[0], x.reshape(-1, x.shape[-1])):
         raise ValueError(
             f"layer {name!r} is inside a lifted transformation that does not hand its inputs "
-            f'out; give nn.scan or nn.vmap variable_axes={{"{COLLECTION}": 0}} beside those it has'
+            f'out; add "{COLLECTION}": 0 to the variable_axes of nn.scan or nn.vmap'
         )
 
 
