@@ -2,6 +2,8 @@
 
 from hope_jax.optim.deep_momentum import deep_momentum, scale_by_deep_momentum
 from hope_jax.optim.delta_momentum import delta_momentum, scale_by_delta_momentum
+from hope_jax.optim.dgd import dgd
+from hope_jax.optim.layer_inputs import apply_with_inputs
 from hope_jax.optim.m3 import m3, scale_by_m3, scale_by_m3_literal
 from hope_jax.optim.matrices import match_rms, two_dimensional
 from hope_jax.optim.mixed import matrices_and_rest
@@ -10,8 +12,10 @@ from hope_jax.optim.outer import make
 from hope_jax.optim.schedules import learning_rate, start_at
 
 __all__ = [
+    "apply_with_inputs",
     "deep_momentum",
     "delta_momentum",
+    "dgd",
     "learning_rate",
     "m3",
     "make",
