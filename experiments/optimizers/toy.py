@@ -11,7 +11,7 @@ for 15 pairs of k and omega (alpha = 1). What counts is the number of steps unti
 below 1e-3, of at most --steps. There are two contests:
 
 - decay 0.9 for both, only the step size is chosen;
-- the decay of the momentum is chosen too, for both from the same values, and in the last
+- the decay of the momentum is chosen too, from the same values for all, and in the last
   column also how much delta momentum forgets, which is one number more to choose.
 
 Wide steps cross the hills, and one in thousands lands at the minimum by luck. So a setting is
@@ -23,7 +23,7 @@ number: with the step relative to the gradient's norm, delta momentum is then th
 momentum with decay 0.9 - 0.5. The paper's own form has no step size on that term ("literal").
 
 Writes toy.json, toy.png and toy.md; the reading at the end of toy.md is written by hand and
-is kept. About a minute on one core.
+is kept. About a minute on one core; --plot only draws and tabulates again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ from hope_jax.training.identity import device, versions
 RESULTS = Path(__file__).parents[1] / "results" / "optimizers"
 START, GOAL, ALPHA = (-3.5, 2.0), 1e-3, 1.0
 KS, OMEGAS = (1.0, 3.0, 10.0, 30.0, 100.0), (1.0, 2.0, 4.0)
-SHOWN = (10.0, 2.0)
+SHOWN = (10.0, 1.0)
+COLOURS = {"momentum": "C0", "delta, column": "C3", "delta, proximal": "C2"}
 DECAYS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 DELTAS = (0.1, 0.25, 0.5, 1.0)
 READING = "## Reading"
@@ -181,7 +182,9 @@ def contest(found: dict[str, Any]) -> str:
             if r["steps"] is None:
                 cells.append("never")
             else:
-                cells.append(f"{r['steps']:.0f} ({r['rate']:.2g}, {r['decay']:g})")
+                chosen = [f"{r['rate']:.2g}", f"{r['decay']:g}"]
+                chosen += [f"{r['delta']:g}"] * ("any" in name)
+                cells.append(f"{r['steps']:.0f} ({', '.join(chosen)})")
         lines.append(f"| {row['k']:g} | {row['omega']:g} | {' | '.join(cells)} |")
     wins = []
     for name in names[1:]:
@@ -197,65 +200,82 @@ def contest(found: dict[str, Any]) -> str:
 
 
 def plot(found: dict[str, Any], steps: int, folder: Path) -> None:
-    """Both paths on the contour, psi over steps, and steps over the step size."""
+    """The paths on the contour, psi over steps, and delta momentum's steps over momentum's."""
     k, omega = SHOWN
-    figure = Figure(figsize=(17, 5.2), layout="constrained")
+    figure = Figure(figsize=(17, 5.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    r, theta = np.meshgrid(np.linspace(-4.2, 3, 300), np.linspace(-5, 4, 300))
+    r, theta = np.meshgrid(np.linspace(-5, 6, 300), np.linspace(-9, 6, 300))
     z = r**2 + k * (r - theta + ALPHA * np.sin(omega * r)) ** 2
-    left.contourf(r, theta, np.log10(z + 1e-3), 20, cmap="Greys", alpha=0.6)
-    for name, colour in (("momentum", "C0"), ("delta, column", "C3")):
-        for key, style in (("fixed", "-"), ("tuned", "--")):
-            best = at(found[key][name], k, omega)
+    left.contourf(r, theta, np.log10(z + 1e-2), 16, cmap="Greys", alpha=0.5)
+    for name, colour in COLOURS.items():
+        for contest, style in (("fixed", "-"), ("tuned", "--")):
+            best = at(found[contest][name], k, omega)
             if best["steps"] is None:
                 continue
             numbers = (best["rate"], best["decay"], best["delta"], k, omega)
-            values, points = path(name, steps, *numbers)
-            label = f"{name}, rate {best['rate']:.2g}, decay {best['decay']:g}"
-            label += f", delta {best['delta']:g}" if name != "momentum" else ""
-            shown = min(steps, int(2 * (best["steps"] or steps)))
-            left.plot(*np.asarray(points[:shown]).T, style, color=colour, linewidth=1)
-            middle.plot(values[:shown], style, color=colour, label=label)
+            values, points = path(name, min(steps, 260), *numbers)
+            label = f"{name}: rate {best['rate']:.2g}, decay {best['decay']:g}"
+            middle.plot(values, style, color=colour, label=label, linewidth=1.2)
+            if contest == "fixed":
+                left.plot(*points.T, ".-", color=colour, linewidth=1, markersize=4, label=name)
     left.plot(*START, "ks", label="start")
-    left.plot(0, 0, "k*", markersize=12, label="minimum")
-    left.set(xlabel="r", ylabel="theta", title=f"psi for k = {k:g}, omega = {omega:g}",
-             xlim=(-4.2, 3), ylim=(-5, 4))  # fmt: skip
-    left.legend(loc="upper right")
-    middle.axhline(GOAL, color="grey", linestyle=":")
-    middle.set(yscale="log", ylim=(1e-6, None), xlabel="step", ylabel="psi",
-               title="each at its best (dashed: decay chosen too)")  # fmt: skip
-    middle.legend(fontsize=8, loc="lower left")
-    for i, o in enumerate(OMEGAS):
-        for name, marker in (("momentum", "o"), ("delta, column", "s")):
-            for key, style in (("fixed", "-"), ("tuned", "--")):
-                rows = [at(found[key][name], k, o)["steps"] or np.nan for k in KS]
-                label = f"{name}{', tuned' * (key == 'tuned')}" if i == 0 else None
-                colour = "C0" if name == "momentum" else "C3"
-                right.plot(KS, rows, marker + style, color=colour, alpha=1 - 0.3 * i,
-                           label=label)  # fmt: skip
-    right.set(xscale="log", yscale="log", xlabel="k", ylabel="steps to stay below 1e-3",
-              title="omega = 1, 2, 4 (dark to light)")  # fmt: skip
-    right.legend()
+    left.plot(0, 0, "*", color="gold", markeredgecolor="black", markersize=14, label="minimum")
+    left.set(xlabel="r", ylabel="theta", xlim=(-5, 6), ylim=(-9, 6))
+    left.set_title(f"psi for k = {k:g}, omega = {omega:g}, and paths at decay 0.9")
+    left.legend(loc="lower right", fontsize=9)
+    middle.axhline(GOAL, color="black", linestyle=":")
+    middle.set(yscale="log", ylim=(1e-6, 1e3), xlabel="step", ylabel="psi")
+    middle.set_title("the same; dashed: best decay too")
+    middle.legend(fontsize=8, loc="upper right")
+
+    labels = [f"{row['k']:g}, {row['omega']:g}" for row in found["fixed"]["momentum"]]
+    never = 8.0
+    for contest, name, style in (
+        ("fixed", "delta, column", "C3o"),
+        ("fixed", "delta, proximal", "C2o"),
+        ("tuned", "delta, column", "C3D"),
+        ("tuned", "delta, proximal", "C2D"),
+        ("tuned", "delta, column, any delta", "C1D"),
+    ):
+        ratios = []
+        for ours, plain in zip(found[contest][name], found[contest]["momentum"], strict=True):
+            if ours["steps"] and plain["steps"]:
+                ratios.append(ours["steps"] / plain["steps"])
+            elif ours["steps"] or plain["steps"]:
+                ratios.append(1 / never if ours["steps"] else never)
+            else:
+                ratios.append(np.nan)
+        filled = "none" if contest == "fixed" else None
+        right.plot(ratios, style, fillstyle=filled, label=f"{name}, {contest}", alpha=0.8)
+    right.axhline(1, color="black", linestyle=":")
+    right.set_xticks(range(len(labels)), labels, rotation=60)
+    ticks = (1 / never, 0.25, 0.5, 1, 2, 4, never)
+    right.set_yscale("log", base=2)
+    right.set_yticks(ticks, ["momentum\nnever", "1/4", "1/2", "1", "2", "4", "delta\nnever"])
+    right.set(xlabel="k, omega", ylim=(0.1, 30))
+    right.set_title("steps over momentum's (below 1: delta momentum is sooner)")
+    right.legend(fontsize=8, loc="upper left", ncols=2)
     for axes in (middle, right):
         axes.grid(alpha=0.3)
-    figure.savefig(folder / "toy.png", dpi=90)
+    figure.savefig(folder / "toy.png", dpi=85)
 
 
 def write(found: dict[str, Any], folder: Path) -> None:
     """Plot and tables, with the hand-written reading that was there."""
     args, file = found["arguments"], folder / "toy.md"
+    changed = " ".join(f"--{name} {value}" for name, value in args.items())
     plot(found, args["steps"], folder)
     old = file.read_text() if file.exists() else ""
     kept = old[old.index(READING) :] if READING in old else f"{READING}\n"
     ran_on = ", ".join(f"{k} {v}" for p in ("device", "versions") for k, v in found[p].items())
     file.write_text(f"""# The toy of Eq. 53: momentum against delta momentum
 
-Written by `python experiments/optimizers/toy.py --steps {args["steps"]} --rates
-{args["rates"]}`, which says what is done; all figures are in toy.json. Constants are ours,
-the paper gives none: alpha = {ALPHA:g}, k and omega as below, {args["rates"]} step sizes from
-{found["rates"][0]:g} to {found["rates"][-1]:g}. In the tables: steps until psi stays below
-{GOAL:g} (of at most {args["steps"]}), median over nine starts, and in brackets the step size
-and the decay that were best. Nothing is random.
+Written by `python experiments/optimizers/toy.py {changed}`,
+which says what is done; all figures are in toy.json. Constants are ours, the paper gives none:
+alpha = {ALPHA:g}, k and omega as below, {args["rates"]} step sizes from
+{found["rates"][0]:g} to {found["rates"][-1]:g}. In the tables: steps until psi
+stays below {GOAL:g} (of at most {args["steps"]}), median over nine starts, and in brackets what
+was best: step size, decay (and delta, where it was chosen). Nothing is random.
 
 ## Decay 0.9, step size chosen
 
@@ -278,7 +298,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--rates", type=int, default=41, help="step sizes in the grid")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER")
+    parser.add_argument("--plot", action="store_true", help="only from what is there")
     args = parser.parse_args()
+    if args.plot:
+        return write(json.loads((args.out / "toy.json").read_text()), args.out)
     rates = np.geomspace(1e-5, 1.0, args.rates)
     found: dict[str, Any] = {
         "arguments": {"steps": args.steps, "rates": args.rates},
@@ -293,6 +316,7 @@ def main() -> None:
         "tuned": {
             "momentum": sweep("momentum", args.steps, rates, DECAYS),
             "delta, column": sweep("delta, column", args.steps, rates, DECAYS),
+            "delta, proximal": sweep("delta, proximal", args.steps, rates, DECAYS),
             "delta, column, any delta": sweep(
                 "delta, column", args.steps, rates, DECAYS, DELTAS
             ),

@@ -82,8 +82,9 @@ def test_what_momentum_forgets_was_left_over_at_the_switch(forgetting, drawn):
 
 
 def test_the_grid_goes_on_while_the_best_rate_is_its_last(forgetting, drawn):
-    rule = forgetting.RULES["SGD"]._replace(centre=2**-9)
-    found = forgetting.measure(rule, drawn, drawn, every=5, rates=3, most=12)
+    rule = forgetting.RULES["SGD"]
+    grid = {"centre": 2**-9, "rates": 3, "most": 12}
+    found = forgetting.measure(rule, drawn, drawn, every=5, **grid)
     assert found["rate"] > 2**-7 and not found["at_edge"]
     losses = [loss for _, loss in found["grid"] if loss is not None]
     assert min(losses) == dict(found["grid"])[found["rate"]]
@@ -98,9 +99,9 @@ def test_psi_has_its_minimum_at_the_origin(toy):
 
 @pytest.mark.parametrize("name", ["momentum", "delta, column"])
 def test_steps_are_counted_as_the_path_shows_them(toy, name):
-    numbers = (0.05, 0.5, 0.5, 1.0, 1.0)
-    values, points = toy.path(name, 100, *numbers)
-    steps = int(toy.steps_needed(name, 100, jnp.array(toy.START), *numbers))
+    numbers = (0.05, 0.8, 0.5, 1.0, 1.0)
+    values, points = toy.path(name, 200, *numbers)
+    steps = int(toy.steps_needed(name, 200, jnp.array(toy.START), *numbers))
     assert (values[steps:] < toy.GOAL).all() and values[steps - 1] >= toy.GOAL
     assert points[0] == pytest.approx(toy.START)
     assert np.isinf(toy.steps_needed(name, steps - 1, jnp.array(toy.START), *numbers))
