@@ -85,10 +85,10 @@ def test_report_compares_every_rule_at_its_best(script, tmp_path):
     script["report"](tmp_path / "runs", tmp_path / "out")
     text = (tmp_path / "out" / "sweep.md").read_text()
     best, second = [line for line in text.splitlines() if line.startswith(("| m3", "| adamw"))]
-    assert best.startswith("| m3 | 0.1 | 1.500 (1.500 to 1.500, 1) | -0.300 | 2.000 | 15.")
+    assert best.startswith("| m3 | 0.1 | 1.500 (1.500 to 1.500, 1) | -0.300 | 3.000 | 1")
     assert best.endswith("| 0.1: 1.500, 0.4: diverged |")
     assert second.startswith(
-        "| adamw | 0.2 | 1.800 (1.700 to 1.900, 2) | +0.000 | 2.000 | 8.0 |"
+        "| adamw | 0.2 | 1.800 (1.700 to 1.900, 2) | +0.000 | 3.000 | 8.0 |"
     )
     kept = json.loads((tmp_path / "out" / "runs.json").read_text())
     assert len(kept["runs"]) == 5 and "/x/" not in json.dumps(kept)
