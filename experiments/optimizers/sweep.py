@@ -238,8 +238,8 @@ def report(runs: Path, folder: Path) -> None:
     (folder / "runs.json").write_text(text)
     ran_on = ", ".join(f"{k} {v}" for part in common.values() for k, v in part.items())
     (folder / "sweep.md").write_text(
-        "Written by `python experiments/optimizers/sweep.py report`; all runs are in runs.json. "
-        "CPU seconds include compiling and evaluation.\n\n"
+        "Written by `python experiments/optimizers/sweep.py report`; all runs are in "
+        "runs.json. CPU seconds include compiling and evaluation.\n\n"
         f"{table(found)}\n{ran_on}.\n"
     )
     print(table(found))
