@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hope_jax.training.metrics import LOG, read_log
-from hope_jax.training.workdir import SUMMARY
+from hope_jax.training.workdir import SUMMARY, flat
 
 # Fields in which the runs of one configuration may differ.
 SEEDS = ("seed", "data.seed")
@@ -87,18 +87,3 @@ def differing(runs: list[Run]) -> list[str]:
     if len({key(run, rest) for run in runs}) == len({key(run, found) for run in runs}):
         return rest
     return found
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value.
-
-    >>> flat({"steps": 2, "model": {"dim": 8, "cms": {"periods": [1, 8]}}})
-    {'steps': 2, 'model.dim': 8, 'model.cms.periods': [1, 8]}
-    """
-    fields: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            fields |= flat(value, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = value
-    return fields

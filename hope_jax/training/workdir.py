@@ -94,7 +94,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
     >>> differences({"steps": 1, "optim": {"lr": 0.1}}, {"steps": 2, "optim": {"lr": 0.2}})
     [('optim.lr', 0.1, 0.2)]
     """
-    a, b = _flat(old), _flat(new)
+    a, b = flat(old), flat(new)
     return [
         (field, a.get(field), b.get(field))
         for field in sorted(a.keys() | b.keys())
@@ -102,11 +102,16 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
     ]
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value.
+
+    >>> flat({"steps": 2, "model": {"dim": 8, "cms": {"periods": [1, 8]}}})
+    {'steps': 2, 'model.dim': 8, 'model.cms.periods': [1, 8]}
+    """
+    fields: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            fields |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            fields[prefix + name] = value
+    return fields
