@@ -6,6 +6,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+
 from hope_jax.checkpoint.snapshot import LEVEL, MEMORY, Snapshot, unflatten
 from hope_jax.checkpoint.storage import (
     CorruptCheckpoint,
@@ -96,13 +99,18 @@ class CheckpointManager:
 
 def _read(path: Path, like: Snapshot, renew: Renew | None) -> Snapshot:
     items = read_json(path)
-    renewed = set() if renew is None else _renewed(items, like, renew)
-    wanted = like.array_items(renewed)
-    arrays = read_arrays(path, wanted, _without_memory(items["contents"], renewed))
-    levels = {
-        name: unflatten(state, arrays.get(LEVEL + name, {}))
-        for name, state in like.levels.items()
-    }
+    wanted = like.array_items()
+    for name in set() if renew is None else _renewed(items, like, renew):
+        wanted[LEVEL + name] = _with_stored_memory(items, name, wanted.get(LEVEL + name, {}))
+    wanted = {item: arrays for item, arrays in wanted.items() if arrays}
+    arrays = read_arrays(path, wanted, items["contents"])
+    levels = {}
+    for name, state in like.levels.items():
+        found = arrays.get(LEVEL + name, {})
+        asked = wanted.get(LEVEL + name, {})
+        # Read because items are read whole, and of no use to the new optimizer.
+        unused = [p for p in found if isinstance(asked[p], np.ndarray)]
+        levels[name] = unflatten(state, {p: x for p, x in found.items() if p not in unused})
     return Snapshot(
         step=int(path.name),
         slow=unflatten(like.slow, arrays["slow"]),
@@ -130,10 +138,14 @@ def _renewed(items: dict[str, Any], like: Snapshot, renew: Renew) -> set[str]:
     return renewed
 
 
-def _without_memory(contents: dict[str, Any], renewed: set[str]) -> dict[str, Any]:
-    """`contents` without the arrays of the optimizers that are not read."""
-    items = dict(contents["items"])
-    for name in renewed:
-        table = items.get(LEVEL + name, {})
-        items[LEVEL + name] = {p: x for p, x in table.items() if not p.startswith(MEMORY)}
-    return contents | {"items": items}
+def _with_stored_memory(items: dict[str, Any], name: str, asked: dict[str, Any]) -> dict:
+    """Arrays of a level as asked for, but of its optimizer those that were stored.
+
+    The latter as NumPy arrays (that take no room), which are read to the host.
+    """
+    table = items["contents"]["items"].get(LEVEL + name, {})
+    return {p: x for p, x in asked.items() if not p.startswith(MEMORY)} | {
+        p: np.broadcast_to(np.zeros((), jnp.dtype(x["dtype"])), x["shape"])
+        for p, x in table.items()
+        if p.startswith(MEMORY)
+    }

@@ -15,7 +15,6 @@ does not depend on the Python types of a state.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -47,18 +46,11 @@ class Snapshot:
     position: Any
     config: dict[str, Any]
 
-    def array_items(self, renewed: Collection[str] = ()) -> dict[str, dict[str, Any]]:
-        """Item name -> path -> array. Items without arrays are left out.
-
-        Of the levels in `renewed`, what their optimizer remembers (`opt_state`) is left out
-        too: there remain the sum of gradients and the initial values that the level owns.
-        """
+    def array_items(self) -> dict[str, dict[str, Any]]:
+        """Item name -> path -> array. Items without arrays are left out."""
         items = {"slow": self.slow, "loop": self.loop}
         items |= {LEVEL + name: state for name, state in self.levels.items()}
         flat = {name: flatten(tree) for name, tree in items.items()}
-        for name in renewed:
-            arrays = flat[LEVEL + name]
-            flat[LEVEL + name] = {p: x for p, x in arrays.items() if not p.startswith(MEMORY)}
         return {name: arrays for name, arrays in flat.items() if arrays}
 
 

@@ -61,6 +61,25 @@ def test_the_fast_level_begins_anew_and_the_slow_one_goes_on(config, half, tmp_p
     assert train(override(changed, {"steps": 7}), run).step == 7
 
 
+@pytest.mark.parametrize("rule", ["m3", "muon", "delta_momentum", "deep_momentum"])
+def test_the_slow_level_may_change_too_and_keeps_its_gradient_sum(config, half, tmp_path, rule):
+    run = shutil.copytree(half, tmp_path / "run")
+    changes = {"optim.levels": [{"period": 3, "rule": rule}], "steps": 5}
+    changes |= {"optim.lr": 1e-30, "optim.end_lr": 1.0}
+    assert train(override(config, changes), run, change_optimizer=True).step == 5
+    assert not [*(run / "checkpoints").glob("*.corrupt*")]
+    fast, slow = (level(run, 5, name) for name in ("period_1", "period_3"))
+    assert {int(x) for p, x in fast.items() if p.endswith("/count")} == {5}
+    counts = {p: int(x) for p, x in slow.items() if p.endswith("/count")}
+    assert set(counts.values()) == {0, 1}  # moments begin; the schedule has had one update
+    before = level(half, 4, "period_3")
+    for path in (p for p in before if p.startswith("grad_sum/")):
+        # One gradient was there, of step 4, and one has come to it.
+        assert np.abs(slow[path]).max() > 0 and not np.array_equal(slow[path], before[path])
+        change = slow[path] - before[path]
+        assert np.linalg.norm(change) < 10 * np.linalg.norm(before[path]) + 1e-6
+
+
 def test_the_slow_level_is_bit_for_bit_what_it_was(config, half, tmp_path):
     """Parameters and states at step 4 are the same, whichever optimizer reads them."""
     from hope_jax.checkpoint import CheckpointManager
