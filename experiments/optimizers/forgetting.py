@@ -25,7 +25,8 @@ tells what was left over at the switch from what the rule itself does.
 
 Results are kept in forgetting.json as they come; the same command goes on from there. The
 reading at the end of forgetting.md is written by hand and is kept. About three minutes on
-one core; --plot only draws and tabulates again.
+one core, if OPENBLAS_NUM_THREADS=1 keeps the small Cholesky factors of DGD from waiting for
+threads; --plot only draws and tabulates again.
 """
 
 from __future__ import annotations
