@@ -17,6 +17,8 @@ import json
 import shutil
 from pathlib import Path
 
+from hope_jax.sweeps.report import spread
+
 RESULTS = Path(__file__).parent / "results"
 KEPT = ("summary.json", "metrics.jsonl", "loss.png", "loss_by_position.png")
 COLUMNS = (
@@ -57,14 +59,6 @@ def keep(name: str, runs: list[Path], command: str) -> None:
             if (run / file).exists():
                 shutil.copyfile(run / file, folder / file)
     (RESULTS / name / "command.txt").write_text(command + "\n")
-
-
-def spread(values: list[float], digits: int = 3) -> str:
-    """Mean, and the range if there are several."""
-    mean = f"{sum(values) / len(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def row(name: str, seeds: list[dict]) -> list[str]:

@@ -33,7 +33,7 @@ def load_config(path: str | Path, sets: Sequence[str] = ()) -> TrainConfig:
         require(not variant, f"{path}: a JSON file has no variants; leave out {variant!r}")
         config = _from_json(file)
     else:
-        config = _get_config(file, variant)
+        config = config_of(*load_names(name), variant)
     return override(config, parse_assignments(list(sets)))
 
 
@@ -77,8 +77,12 @@ def _from_json(file: Path) -> TrainConfig:
         raise ValueError(f"{file}: {error}") from None
 
 
-def _get_config(file: Path, variant: str) -> TrainConfig:
-    _, names = load_names(str(file))
+def config_of(file: Path, names: dict[str, Any], variant: str) -> TrainConfig:
+    """The configuration that an experiment file, from `load_names`, gives.
+
+    Raises:
+      ValueError: it has no `get_config`, or that fails or gives something else.
+    """
     get_config = names.get("get_config")
     require(
         callable(get_config),

@@ -12,14 +12,16 @@ fields to values, as for `override`. The entry "variant" is handed to `get_confi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hope_jax.config.check import require
-from hope_jax.config.load import call, load_config, load_names
+from hope_jax.config.load import call, config_of, load_names
 from hope_jax.config.overrides import override, parse_assignments
 from hope_jax.config.train import TrainConfig
 
@@ -78,13 +80,14 @@ def load_sweep(path: str, sets: Sequence[str] = ()) -> list[Point]:
         f"{file} has no function sweep(); define one that yields dicts of changes, e.g. "
         f"from hope_jax.config.grid",
     )
+    variant_config = functools.cache(lambda variant: config_of(file, names, variant))
     points: dict[str, Point] = {}
     for number, changes in enumerate(call(lambda *a: [*names["sweep"](*a)], variant, file)):
         require(
             isinstance(changes, dict),
             f"{file}: point {number} of sweep() is {changes!r}; give a dict of changes",
         )
-        point = _point(file, number, changes, sets)
+        point = _point(file, number, changes, sets, variant_config)
         require(
             point.name not in points,
             f"{file}: two points of sweep() are the same: {changes}",
@@ -117,12 +120,16 @@ def point_name(changes: Mapping[str, Any]) -> str:
     return name
 
 
-def _point(file: Any, number: int, changes: dict[str, Any], sets: Sequence[str]) -> Point:
+def _point(
+    file: Path,
+    number: int,
+    changes: dict[str, Any],
+    sets: Sequence[str],
+    variant_config: Callable[[str], TrainConfig],
+) -> Point:
     changes = dict(changes)
-    variant = changes.get(VARIANT)
-    path = f"{file}:{variant}" if variant is not None else str(file)
     try:
-        config = load_config(path)
+        config = variant_config(changes.get(VARIANT, ""))
         config = override(config, {k: v for k, v in changes.items() if k != VARIANT})
         config = override(config, parse_assignments(list(sets)))
     except ValueError as error:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig
-from hope_jax.layers.linear import einsum, output_std, weight
+from hope_jax.layers.heads import merge, project
 from hope_jax.ops.attention import causal_attention
 from hope_jax.ops.rope import rope
 
@@ -76,13 +76,8 @@ class Attention(nn.Module):
         batch, time, dim = x_BTD.shape
         heads, theta = self.config.mixer.heads, self.config.mixer.rope_theta
         size = dim // heads
-        shape, axes = (dim, heads, size), ("embed", "heads", "head_dim")
-        w_query = weight(self, "w_query", shape, axes, dim**-0.5)
-        w_key = weight(self, "w_key", shape, axes, dim**-0.5)
-        w_value = weight(self, "w_value", shape, axes, dim**-0.5)
-        out_std = output_std(self.config, dim)
-        w_out = weight(
-            self, "w_out", (heads, size, dim), ("heads", "head_dim", "embed"), out_std
+        q_BTHK, k_BTHK, v_BTHK = (
+            project(self, name, x_BTD, heads, size) for name in ("query", "key", "value")
         )
 
         if state is None:
@@ -93,9 +88,8 @@ class Attention(nn.Module):
             return x_BTD, state
 
         position_BT = state.length_B[:, None] + jnp.arange(time, dtype=jnp.int32)[None]
-        q_BTHK = rope(einsum("btd,dhk->bthk", x_BTD, w_query), position_BT, theta)
-        k_BTHK = rope(einsum("btd,dhk->bthk", x_BTD, w_key), position_BT, theta)
-        v_BTHK = einsum("btd,dhk->bthk", x_BTD, w_value)
+        q_BTHK = rope(q_BTHK, position_BT, theta)
+        k_BTHK = rope(k_BTHK, position_BT, theta)
         first_BT = None
         if reset_BT is not None or state.capacity > 0:
             start_BT = jnp.where(reset_BT, position_BT, 0) if reset_BT is not None else 0
@@ -114,7 +108,7 @@ class Attention(nn.Module):
             y_BTHK = jnp.where(overflow_B[:, None, None, None], jnp.nan, y_BTHK)
         if first_BT is not None:
             state = state.replace(first_B=first_BT[:, -1])
-        return einsum("bthk,hkd->btd", y_BTHK, w_out), state
+        return merge(self, self.config, y_BTHK), state
 
 
 def _append(

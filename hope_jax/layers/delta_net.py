@@ -62,15 +62,7 @@ class DeltaNet(nn.Module):
         if x_BTD.shape[1] == 0:
             return x_BTD, state or DeltaNetState(empty_memory(tokens), tails)
         tokens = self._gates(tokens, x_BTD, heads)
-        y_BTHV, memory_BHKV = read_memory(
-            self,
-            tokens,
-            None if state is None else state.memory_BHKV,
-            reset_BT,
-            writes,
-            config.chunk,
-            config.remat,
-        )
+        y_BTHV, memory_BHKV = read_memory(self, tokens, state, reset_BT, writes)
         y_BTHV = normed_and_gated(self, self.config, x_BTD, y_BTHV, config.gate)
         return merge(self, self.config, y_BTHV), DeltaNetState(memory_BHKV, tails)
 

@@ -1,8 +1,9 @@
-"""Into heads and out of them again: what the mixers with a matrix memory share."""
+"""Into heads and out of them again: what mixers share."""
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,7 @@ from hope_jax.config import ModelConfig
 from hope_jax.layers.linear import constant, einsum, output_std, weight
 from hope_jax.layers.norm import rms_norm
 from hope_jax.ops.linear_recurrence import Tokens, gated, read_by_chunk, step
-from hope_jax.ops.recompute import Remat, recomputed
+from hope_jax.ops.recompute import recomputed
 
 
 def project(module: nn.Module, name: str, x_BTD: jax.Array, heads: int, size: int) -> jax.Array:
@@ -60,13 +61,17 @@ def normed_and_gated(
 def read_memory(
     module: nn.Module,
     tokens: Tokens,
-    memory_BHKV: jax.Array | None,
+    state: Any,
     reset_BT: jax.Array | None,
     writes: bool,
-    chunk: int,
-    remat: Remat,
 ) -> tuple[jax.Array, jax.Array]:
-    """`read_by_chunk`, or one `step` for a single token; counts the writes for logs."""
+    """`read_by_chunk`, or one `step` for a single token; counts the writes for logs.
+
+    `module` is a mixer, whose configuration has `chunk` and `remat`, and `state` is its own,
+    with `memory_BHKV`, or None.
+    """
+    mixer = module.config.mixer
+    memory_BHKV = None if state is None else state.memory_BHKV
     if module.is_mutable_collection("stats"):
         events = tokens.k_BTHK[..., 0].size if writes else 0
         module.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
@@ -74,5 +79,5 @@ def read_memory(
         token = jax.tree.map(lambda x: x[:, 0], gated(tokens, reset_BT, writes))
         y_BHV, memory_BHKV = step(memory_BHKV, token)
         return y_BHV[:, None], memory_BHKV
-    read = functools.partial(read_by_chunk, chunk=chunk, remat=remat)
+    read = functools.partial(read_by_chunk, chunk=mixer.chunk, remat=mixer.remat)
     return read(tokens, memory_BHKV, reset_BT, writes)

@@ -49,15 +49,7 @@ class LinearAttention(nn.Module):
         tokens = Tokens(features(q_BTHK), features(k_BTHK), v_BTHV)
         if x_BTD.shape[1] == 0:
             return x_BTD, state or LinearAttentionState(empty_memory(tokens))
-        y_BTHV, memory_BHKV = read_memory(
-            self,
-            tokens,
-            None if state is None else state.memory_BHKV,
-            reset_BT,
-            writes,
-            config.chunk,
-            config.remat,
-        )
+        y_BTHV, memory_BHKV = read_memory(self, tokens, state, reset_BT, writes)
         if config.normaliser == "sum":
             y_BTHV, sum_BTH1 = y_BTHV[..., :-1], y_BTHV[..., -1:]
             y_BTHV = (y_BTHV / (sum_BTH1 + self.config.norm_eps)).astype(x_BTD.dtype)

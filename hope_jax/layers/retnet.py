@@ -67,14 +67,6 @@ class RetNet(nn.Module):
             v_BTHV,
             alpha_BTH=jnp.broadcast_to(decays(config.heads), (batch, time, config.heads)),
         )
-        y_BTHV, memory_BHKV = read_memory(
-            self,
-            tokens,
-            None if state is None else state.memory_BHKV,
-            reset_BT,
-            writes,
-            config.chunk,
-            config.remat,
-        )
+        y_BTHV, memory_BHKV = read_memory(self, tokens, state, reset_BT, writes)
         y_BTHV = normed_and_gated(self, self.config, x_BTD, y_BTHV, config.gate)
         return merge(self, self.config, y_BTHV), RetNetState(memory_BHKV, length_B + time)

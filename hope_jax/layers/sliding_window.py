@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig, SlidingWindowConfig
-from hope_jax.layers.linear import einsum, output_std, weight
+from hope_jax.layers.heads import merge, project
 from hope_jax.ops.rope import rope
 from hope_jax.ops.window import WindowCache, empty_cache, window_attention
 
@@ -41,13 +41,8 @@ class SlidingWindowAttention(nn.Module):
         mixer: SlidingWindowConfig = self.config.mixer
         batch, time, dim = x_BTD.shape
         heads, size = mixer.heads, dim // mixer.heads
-        shape, axes = (dim, heads, size), ("embed", "heads", "head_dim")
-        w_query = weight(self, "w_query", shape, axes, dim**-0.5)
-        w_key = weight(self, "w_key", shape, axes, dim**-0.5)
-        w_value = weight(self, "w_value", shape, axes, dim**-0.5)
-        out_std = output_std(self.config, dim)
-        w_out = weight(
-            self, "w_out", (heads, size, dim), ("heads", "head_dim", "embed"), out_std
+        q_BTHK, k_BTHK, v_BTHK = (
+            project(self, name, x_BTD, heads, size) for name in ("query", "key", "value")
         )
         if time == 0:
             empty = empty_cache(batch, mixer.window, heads, size, x_BTD.dtype)
@@ -57,10 +52,9 @@ class SlidingWindowAttention(nn.Module):
         if state is not None:
             position_BT = state.length_B[:, None] + position_BT
         position_BT = jnp.broadcast_to(position_BT, (batch, time))
-        q_BTHK = rope(einsum("btd,dhk->bthk", x_BTD, w_query), position_BT, mixer.rope_theta)
-        k_BTHK = rope(einsum("btd,dhk->bthk", x_BTD, w_key), position_BT, mixer.rope_theta)
-        v_BTHK = einsum("btd,dhk->bthk", x_BTD, w_value)
+        q_BTHK = rope(q_BTHK, position_BT, mixer.rope_theta)
+        k_BTHK = rope(k_BTHK, position_BT, mixer.rope_theta)
         y_BTHK, state = window_attention(
             q_BTHK, k_BTHK, v_BTHK, mixer.window, state, reset_BT, block=mixer.block
         )
-        return einsum("bthk,hkd->btd", y_BTHK, w_out), state
+        return merge(self, self.config, y_BTHK), state

@@ -13,10 +13,12 @@ Selector = Callable[[str], bool] | str | tuple[str, ...] | None
 
 def flatten(tree: Any) -> dict[str, Any]:
     """Leaves of any pytree by path, in the order of `jax.tree.leaves`."""
-    return {
-        jax.tree_util.keystr(keys, simple=True, separator="/"): leaf
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    return {path_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def path_name(keys: Any) -> str:
+    """A path of JAX as text, e.g. "blocks/cms/period_8/w_in"."""
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def nest(leaves: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hope_jax.nested.paths import flatten
+from hope_jax.nested.paths import flatten, path_name
 from hope_jax.optim import checks
 from hope_jax.optim.precision import wide_type, zeros
 
@@ -212,9 +212,7 @@ def _inputs_of(params: Any, inputs: Any) -> list[jax.Array | None]:
     """
     given, weights = flatten(inputs), flatten(params)
     masked = jax.tree.leaves_with_path(params, is_leaf=_is_masked)
-    known = weights.keys() | {
-        jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in masked
-    }
+    known = weights.keys() | {path_name(keys) for keys, _ in masked}
     if given and not given.keys() & known:
         raise ValueError(
             f"inputs are at {_some(given)}, but the parameters at {_some(weights)}; give "

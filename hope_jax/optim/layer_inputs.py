@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from hope_jax.nested.paths import path_name
+
 COLLECTION = "layer_inputs"
 
 
@@ -108,7 +110,7 @@ def apply_with_inputs(
     leaves, tree = jax.tree.flatten_with_path(variables["params"], is_leaf=_is_box)
     inputs = []
     for keys, w in leaves:
-        path = _name(keys)
+        path = path_name(keys)
         x = None
         if path in recorded:
             x = _merge(path, recorded.pop(path), nn.meta.unbox(w))
@@ -144,11 +146,7 @@ def _record(layer: nn.Module, x: jax.Array) -> None:
 def _by_path(recorded: Any) -> dict[str, tuple[jax.Array, ...]]:
     """The calls of each layer by the path of its matrix."""
     leaves = jax.tree.leaves_with_path(recorded, is_leaf=lambda node: isinstance(node, tuple))
-    return {_name(keys): calls for keys, calls in leaves}
-
-
-def _name(keys: Any) -> str:
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
+    return {path_name(keys): calls for keys, calls in leaves}
 
 
 def _is_box(node: Any) -> bool:

@@ -120,7 +120,7 @@ def scale_by_m3(
             lambda o, v: _like(o / (jnp.sqrt(v / unbiased) + eps), o), total, memories["square"]
         )
 
-    return _m3(Levels(tuple(levels)), project, direction)
+    return _m3(rule, Levels(tuple(levels)), project, direction, dims)
 
 
 def scale_by_m3_literal(
@@ -177,7 +177,7 @@ def scale_by_m3_literal(
             memories["square"],
         )
 
-    return _m3(Levels(levels), project, direction)
+    return _m3(rule, Levels(levels), project, direction, dims)
 
 
 def m3(
@@ -239,12 +239,14 @@ def m3(
     )
 
 
-def _m3(levels: Levels, project, direction) -> optax.GradientTransformation:
+def _m3(
+    rule: str, levels: Levels, project, direction, dims: Dims
+) -> optax.GradientTransformation:
     names = [level.name for level in levels.levels]
 
     def init(params):
+        checks.matrices(rule, dims, params)
         zeros = jax.tree.map(jnp.zeros_like, params)
-        _apply(project, zeros)  # refuses what is not a matrix
         memories = {name: jax.tree.map(jnp.copy, zeros) for name in names}
         return M3State(memories, levels.init(memories), zeros)
 

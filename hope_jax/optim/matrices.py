@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers
 
-from hope_jax.nested.paths import flatten
+from hope_jax.nested.paths import flatten, path_name
 
 Dims = Any  # tree of MuonDimensionNumbers, function from parameters to it, or None
 
@@ -39,7 +39,7 @@ def by_path(dims: Dims, tree: Any) -> dict[str, MuonDimensionNumbers | None]:
         return {p: MuonDimensionNumbers() if x.ndim == 2 else None for p, x in leaves.items()}
     given = dims(tree) if callable(dims) else dims
     known = {
-        jax.tree_util.keystr(keys, simple=True, separator="/"): value
+        path_name(keys): value
         for keys, value in jax.tree_util.tree_leaves_with_path(given, is_leaf=_is_dims)
         if value is None or isinstance(value, MuonDimensionNumbers)
     }

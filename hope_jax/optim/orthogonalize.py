@@ -8,7 +8,8 @@ import jax
 import optax
 from optax.contrib import scale_by_muon
 
-from hope_jax.optim.matrices import Dims, by_path, matrix_view
+from hope_jax.optim import checks
+from hope_jax.optim.matrices import Dims, by_path
 
 # Steepest at zero: five steps take singular values to about 0.7 ... 1.2.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -52,21 +53,18 @@ def orthogonalize(
     References:
       Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
     """
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"orthogonalize: steps is {steps!r}; use a whole number from 1")
+    checks.whole("orthogonalize", steps=steps)
 
     def update(updates: Any, params: Any = None) -> Any:
-        axes = by_path(dims, updates)
-        leaves, treedef = jax.tree.flatten(updates)
-        for path, leaf in zip(axes, leaves, strict=True):
-            matrix_view("orthogonalize", path, leaf.shape, axes[path])  # or says what is wrong
+        checks.matrices("orthogonalize", dims, updates)
+        axes = by_path(dims, updates).values()
         muon = scale_by_muon(
             ns_coeffs=coefficients,
             ns_steps=steps,
             beta=0.0,
             nesterov=False,
             eps=eps,
-            weight_dimension_numbers=jax.tree.unflatten(treedef, list(axes.values())),
+            weight_dimension_numbers=jax.tree.unflatten(jax.tree.structure(updates), axes),
         )
         # With beta = 0 the momentum is the update, and its old value is not read.
         made, _ = muon.update(updates, muon.init(updates))
