@@ -172,11 +172,15 @@ def _read(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
         return flops
     momentum = mixer.momentum == "titans"
     width = spec.widths["memory"]
-    layers = [(spec.size, width)] + ([(width, spec.size)] if spec.kind == "mlp" else [])
-    for inputs, outputs in layers:
+    layers = [(spec.size, width, mixer.rule)]
+    if spec.kind == "mlp":
+        outer = mixer.rule if mixer.scope == "per_layer" else "gd"
+        layers.append((width, spec.size, outer))
+    for inputs, outputs, rule in layers:
         flops += 2 * chunk * (inputs + outputs)
         if momentum:
-            flops += 2 * chunk * outputs + 2 * inputs * outputs
+            flops += 2 * inputs * outputs
+            flops += 2 * chunk * outputs if rule == "dgd" else 0
     return flops
 
 

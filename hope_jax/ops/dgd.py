@@ -111,7 +111,8 @@ class ChunkGates:
 
     Attributes:
       eta_C: learning rates, 0 where not valid.
-      before_CC: decay of the write at i as seen just before token r (i < r).
+      before_CC: decay of the write at i as seen just before token r (i < r); here and in
+        whatever else token r reads: just after it (i <= r), if `read_after`.
       rate_before_CC: the same times the learning rate of the reader r.
       start_C: decay of the starting weights as seen just before token r.
       end_C: decay of the write at i at the end of the chunk; 0 if a reset forgot it.
@@ -152,12 +153,16 @@ class MomentumGates:
     start_carry_1: jax.Array
 
 
-def chunk_gates(gates: Gates, reset_C: jax.Array | None = None) -> ChunkGates:
+def chunk_gates(
+    gates: Gates, reset_C: jax.Array | None = None, *, read_after: bool = False
+) -> ChunkGates:
     """Multiply out the gates of one chunk.
 
     Args:
       gates: gates of the chunk, each `[..., C]` float32.
       reset_C: bool `[..., C]`; True forgets everything just before that token.
+      read_after: True lets token r read the weights after its own write instead of those
+        just before it. For `rule="gd"` alone: with "dgd" a write itself reads what is before.
     """
     gates = gates.masked()
     between_CC, since_C = decay_products(gates.alpha)
@@ -165,7 +170,7 @@ def chunk_gates(gates: Gates, reset_C: jax.Array | None = None) -> ChunkGates:
         first_C = jnp.zeros(since_C.shape, bool).at[..., 0].set(True)
         same_CC = jnp.ones_like(between_CC, bool)
         old_C = jnp.ones_like(since_C, bool)
-        start_C = shift(since_C, 1.0)
+        start_C = since_C if read_after else shift(since_C, 1.0)
         start_end = since_C[..., -1]
         fresh_C = None
     else:
@@ -178,13 +183,15 @@ def chunk_gates(gates: Gates, reset_C: jax.Array | None = None) -> ChunkGates:
         # times that token's own gate.
         from_first_CC = between_CC * (first_C * gates.alpha)[..., None, :] * same_CC
         since_first_C = jnp.sum(from_first_CC, axis=-1)
-        start_C = jnp.where(first_C, 1.0, shift(since_first_C, 1.0))
+        start_C = since_first_C
+        if not read_after:
+            start_C = jnp.where(first_C, 1.0, shift(since_first_C, 1.0))
         start_end = since_first_C[..., -1]
     live_CC = between_CC * same_CC
-    before_CC = shift_rows(between_CC) * same_CC
+    before_CC = live_CC if read_after else shift_rows(between_CC) * same_CC
     momentum = None
     if gates.mu is not None:
-        momentum = _momentum_gates(gates, live_CC, same_CC, old_C)
+        momentum = _momentum_gates(gates, live_CC, same_CC, old_C, read_after)
     return ChunkGates(
         eta_C=gates.eta,
         before_CC=before_CC,
@@ -197,17 +204,21 @@ def chunk_gates(gates: Gates, reset_C: jax.Array | None = None) -> ChunkGates:
     )
 
 
-def _momentum_gates(gates: Gates, live_CC, same_CC, old_C) -> MomentumGates:
+def _momentum_gates(
+    gates: Gates, live_CC, same_CC, old_C, read_after: bool
+) -> MomentumGates:
     between_CC, since_C = decay_products(gates.mu)
     between_CC = between_CC * same_CC
     if gates.valid is not None:  # an invalid token does not apply the momentum it keeps
         live_CC = live_CC * gates.valid[..., None, :]
     weights_CC = live_CC @ between_CC
     start_C = jnp.einsum("...ri,...i->...r", live_CC, since_C * old_C)
-    before_C = shift(start_C, 0.0)
+    seen_CC, seen_C = weights_CC, start_C
+    if not read_after:
+        seen_CC, seen_C = shift_rows(weights_CC) * same_CC, shift(start_C, 0.0)
     return MomentumGates(
-        before_CC=shift_rows(weights_CC) * same_CC,
-        start_C=before_C * old_C,
+        before_CC=seen_CC,
+        start_C=seen_C * old_C,
         end_C=weights_CC[..., -1, :],
         start_end_1=(start_C * old_C)[..., -1, None, None],
         carry_C=between_CC[..., -1, :],
@@ -224,19 +235,19 @@ class ChunkWrites:
 
     Attributes:
       x_CK: inputs of the layer.
-      u_CZ: rank-one coefficients of the writes.
+      u_CZ: rank-one coefficients of the writes; None where momentum alone writes.
       eg_CZ: `eta_i g_i`, which feed the momentum; None without momentum.
     """
 
     x_CK: jax.Array
-    u_CZ: jax.Array
+    u_CZ: jax.Array | None
     eg_CZ: jax.Array | None
 
 
 def solve_writes(
     x_CK: jax.Array,
     g_CZ: jax.Array,
-    start_read_CZ: jax.Array,
+    start_read_CZ: jax.Array | None,
     momentum_read_CZ: jax.Array | None,
     gates: ChunkGates,
     rule: Rule = "dgd",
@@ -251,7 +262,8 @@ def solve_writes(
       g_CZ: `[..., C, Z]` gradients at its output.
       start_read_CZ: `x_r W` at the starting weights of token r (the initial weights after
         a reset); at hand from the evaluation of the memory, so it is not recomputed.
-      momentum_read_CZ: `x_r S` at the starting momentum; None without momentum.
+        None will do for "gd".
+      momentum_read_CZ: `x_r S` at the starting momentum; None without momentum, or for "gd".
       gates: from `chunk_gates`.
       rule: "dgd" or "gd".
       toward_read_CZ: `x_r W'` of what the weights decay to; None: zero.
@@ -261,8 +273,7 @@ def solve_writes(
     if rule == "gd":
         if momentum is None:
             return ChunkWrites(x_CK, -eta_C1 * g_CZ, None)
-        eg_CZ = eta_C1 * g_CZ
-        return ChunkWrites(x_CK, jnp.zeros_like(eg_CZ), eg_CZ)
+        return ChunkWrites(x_CK, None, eta_C1 * g_CZ)
     gram_CC = x_CK @ jnp.swapaxes(x_CK, -1, -2)
     eg_CZ = None
     if momentum is None:  # signs and decays on the vectors, where they cost nothing
@@ -291,6 +302,8 @@ def read_running(
 ) -> jax.Array:
     """`q_r W_{r-1}` for every token of the chunk: each sees all writes before its own.
 
+    With gates of `read_after=True`, `q_r W_r`: its own write as well.
+
     Args:
       q_CK: `[..., C, K]` queries.
       start_read_CZ: `q_r W` at the starting weights of token r.
@@ -301,7 +314,8 @@ def read_running(
     """
     scores_CC = q_CK @ jnp.swapaxes(writes.x_CK, -1, -2)
     read_CZ = _decayed(gates, start_read_CZ, toward_read_CZ)
-    read_CZ = read_CZ + (gates.before_CC * scores_CC) @ writes.u_CZ
+    if writes.u_CZ is not None:
+        read_CZ = read_CZ + (gates.before_CC * scores_CC) @ writes.u_CZ
     if gates.momentum is not None:
         momentum = gates.momentum
         read_CZ = read_CZ + momentum.start_C[..., None] * momentum_read_CZ
@@ -342,11 +356,13 @@ def apply_writes(
     base_KZ = gates.start_end_1 * base_KZ
     if toward_KZ is not None:
         base_KZ = base_KZ + (1 - gates.start_end_1) * toward_KZ
-    added_CZ = gates.end_C[..., None] * writes.u_CZ
     momentum = gates.momentum
     if momentum is None:
+        added_CZ = gates.end_C[..., None] * writes.u_CZ
         return base_KZ + _sum_of_outer(writes.x_CK, added_CZ), None
-    added_CZ = added_CZ - momentum.end_C[..., None] * writes.eg_CZ
+    added_CZ = -momentum.end_C[..., None] * writes.eg_CZ
+    if writes.u_CZ is not None:
+        added_CZ = added_CZ + gates.end_C[..., None] * writes.u_CZ
     new_w_KZ = base_KZ + momentum.start_end_1 * s_KZ
     new_w_KZ = new_w_KZ + _sum_of_outer(writes.x_CK, added_CZ)
     carried_CZ = momentum.carry_C[..., None] * writes.eg_CZ

@@ -21,6 +21,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.chunks import FastWeights
 from hope_jax.ops.dgd import Gates, Rule
 from hope_jax.ops.memory import (
     Evaluation,
@@ -37,7 +38,6 @@ from hope_jax.ops.memory import (
 )
 from hope_jax.ops.self_modifying import (
     Group,
-    GroupState,
     Inputs,
     Reading,
     RecurrentState,
@@ -79,8 +79,8 @@ class _LayerWrite:
 
 
 def _step_group(
-    spec: SelfModifyingSpec, group: Group, first: GroupState, state: GroupState, token: Inputs
-) -> tuple[Inputs, jax.Array | None, GroupState]:
+    spec: SelfModifyingSpec, group: Group, first: FastWeights, state: FastWeights, token: Inputs
+) -> tuple[Inputs, jax.Array | None, FastWeights]:
     """One token of one group; arrays of `token` keep a time axis of length 1."""
     memory, running = group.spec, state.running
     token = _generate(spec, memory, state.frozen, token)
@@ -104,7 +104,7 @@ def _step_group(
             getattr(running, name), old, write, reads[name], gates, target
         )
     momentum = None if state.momentum is None else Memories(**momentum)
-    return token, y, GroupState(Memories(**new), state.frozen, momentum)
+    return token, y, FastWeights(Memories(**new), state.frozen, momentum)
 
 
 def _generate(

@@ -28,6 +28,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.chunks import FastWeights, forget, initial_weights, run_chunks
 from hope_jax.ops.dgd import (
     Gates,
     Rule,
@@ -49,7 +50,7 @@ from hope_jax.ops.memory import (
     thin_matmul,
     view,
 )
-from hope_jax.ops.recompute import Remat, scan_chunks
+from hope_jax.ops.recompute import Remat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,30 +134,15 @@ class Inputs:
 
 
 @flax.struct.dataclass
-class GroupState:
-    """Fast weights of a group, each `[B, H, ...]` float32.
-
-    Attributes:
-      running: the memories after the last token.
-      frozen: the memories at the start of the chunk that the next token belongs to.
-      momentum: running momentum, or None.
-    """
-
-    running: Memories
-    frozen: Memories
-    momentum: Memories | None
-
-
-@flax.struct.dataclass
 class RecurrentState:
     """Everything that reading on needs.
 
     Attributes:
-      groups: one per group of the spec.
+      groups: one per group of the spec, trees of `Memories`.
       position: int32 scalar, tokens read so far modulo the spec's period.
     """
 
-    groups: tuple[GroupState, ...]
+    groups: tuple[FastWeights, ...]
     position: jax.Array
 
 
@@ -186,12 +172,8 @@ def initial_state(
       initial: initial memories `[H, ...]` of every group (slow weights).
       batch: number of sequences.
     """
-    groups = []
-    for memories in initial:
-        rows = jax.tree.map(lambda w: jnp.broadcast_to(w, (batch, *w.shape)), memories)
-        momentum = jax.tree.map(jnp.zeros_like, rows) if spec.momentum else None
-        groups.append(GroupState(running=rows, frozen=rows, momentum=momentum))
-    return RecurrentState(tuple(groups), jnp.zeros((), jnp.int32))
+    groups = tuple(initial_weights(memories, batch, spec.momentum) for memories in initial)
+    return RecurrentState(groups, jnp.zeros((), jnp.int32))
 
 
 def read_and_write(
@@ -243,7 +225,8 @@ def read_token_by_token(
     def step(state: RecurrentState, token: Inputs):
         groups, position = [], state.position
         for group, first, old in zip(spec.groups, rows.groups, state.groups, strict=True):
-            old = _forget(first, old, token)
+            if token.reset is not None:
+                old = forget(first, old, token.reset[..., 0])
             token, y, new = step_group(spec, group, first, old, token)
             boundary = (position + 1) % group.chunk == 0
             # a branch copies nothing between boundaries, where a selection copies every token
@@ -317,24 +300,14 @@ def normalise(kind: Literal["l2", "rms", "none"], x: jax.Array) -> jax.Array:
     return rms_normalise(x) if kind == "rms" else x
 
 
-def _forget(first: GroupState, state: GroupState, token: Inputs) -> GroupState:
-    """The state that a token finds: the first one where a document starts."""
-    if token.reset is None:
-        return state
-    fresh = token.reset[..., 0]
-    return jax.tree.map(
-        lambda s, f: jnp.where(fresh.reshape(-1, *(1,) * (s.ndim - 1)), f, s), state, first
-    )
-
-
 def decay_target(spec: SelfModifyingSpec, initial: Memories) -> Memories | None:
     """What the weights decay to; None: zero."""
     return initial if spec.decay_to == "initial" else None
 
 
 def _step_group(
-    spec: SelfModifyingSpec, group: Group, first: GroupState, state: GroupState, token: Inputs
-) -> tuple[Inputs, jax.Array | None, GroupState]:
+    spec: SelfModifyingSpec, group: Group, first: FastWeights, state: FastWeights, token: Inputs
+) -> tuple[Inputs, jax.Array | None, FastWeights]:
     """One token of one group; arrays of `token` keep a time axis of length 1."""
     memory, frozen = group.spec, Frozen(view(group.spec, state.frozen))
     token = _signals(spec, memory, frozen, token)
@@ -380,7 +353,7 @@ def _step_group(
     return (
         token,
         y,
-        GroupState(
+        FastWeights(
             running=Memories(**new),
             frozen=state.frozen,
             momentum=None if momentum is None else Memories(**new_momentum),
@@ -392,88 +365,47 @@ def _run_group(
     spec: SelfModifyingSpec,
     group: Group,
     initial: Memories,
-    state: GroupState,
+    state: FastWeights,
     inputs: Inputs,
     offset: jax.Array | int,
-) -> tuple[Inputs, jax.Array | None, GroupState]:
-    """Scan one group over its chunks.
+) -> tuple[Inputs, jax.Array | None, FastWeights]:
+    """Scan one group over its chunks; `offset` as in `run_chunks`."""
 
-    `offset` is how far into a chunk the state stands: the tokens are laid out behind that
-    many empty slots, and the first chunk sees the state's frozen memories. A static 0
-    says that the state stands at a boundary.
-    """
-    aligned = isinstance(offset, int)
-    length, chunk = inputs.valid.shape[-1], group.chunk
-    slots = length if aligned else length + chunk - 1
-    count = -(-slots // chunk)
-    ragged = not aligned or length % chunk != 0
-    laid_out = inputs
-    if ragged:
-        laid_out = jax.tree.map(lambda x: _lay_out(x, count * chunk, offset), inputs)
-    chunks = jax.tree.map(lambda x: _split(x, count), laid_out)
-    rows = jax.tree.map(lambda w: w[None], initial)
-    last = (offset + length) // chunk  # the chunk that the next token belongs to
+    def one_chunk(rows, state, context, part, slots):
+        running, momentum, out = _chunk(spec, group, rows, state, part, slots.begun)
+        return running, momentum, context, out
 
-    def body(carry: GroupState, index_and_chunk):
-        index, part = index_and_chunk
-        if spec.bptt_chunks is not None:
-            cut = index % spec.bptt_chunks == 0
-            carry = jax.tree.map(
-                lambda w: jnp.where(cut & (index > 0), jax.lax.stop_gradient(w), w), carry
-            )
-        start = carry.running
-        running, momentum, out = _chunk(spec, group, rows, carry, part, index == 0, aligned)
-        frozen = carry.frozen
-        if ragged:
-            frozen = jax.tree.map(lambda f, w: jnp.where(index == last, w, f), frozen, start)
-        return GroupState(running, frozen, momentum), out
-
-    xs = (jnp.arange(count), chunks)
-    new, outs = scan_chunks(body, state, xs, spec.remat)
-    if ragged:
-        # The frozen memories of a chunk that is still open; at a boundary, the running
-        # ones. When the open chunk is the one that we started in, they have not changed.
-        at_boundary = (offset + length) % chunk == 0
-        frozen = new.frozen
-        if not aligned:
-            frozen = jax.tree.map(
-                lambda f, f0: jnp.where(last == 0, f0, f), frozen, state.frozen
-            )
-        if inputs.reset is not None:  # after a reset the open chunk sees the initial ones
-            open_now = jnp.arange(count * chunk) // chunk == last
-            forgot = jnp.any(laid_out.reset & open_now[None, None], axis=-1)
-            frozen = jax.tree.map(
-                lambda f, w: jnp.where(forgot.reshape(-1, *(1,) * (f.ndim - 1)), w, f),
-                frozen,
-                rows,
-            )
-        frozen = jax.tree.map(lambda f, w: jnp.where(at_boundary, w, f), frozen, new.running)
-    else:
-        frozen = new.running
-    outs = jax.tree.map(lambda x: _take(_join(x), offset, length), outs)
-    y, signals = outs
-    return inputs.replace(**signals), y, new.replace(frozen=frozen)
+    (y, signals), state, _ = run_chunks(
+        one_chunk,
+        initial,
+        state,
+        inputs,
+        offset,
+        group.chunk,
+        remat=spec.remat,
+        bptt_chunks=spec.bptt_chunks,
+    )
+    return inputs.replace(**signals), y, state
 
 
 def _chunk(
     spec: SelfModifyingSpec,
     group: Group,
     rows: Memories,
-    state: GroupState,
+    state: FastWeights,
     part: Inputs,
-    is_first: jax.Array,
-    aligned: bool,
+    begun: jax.Array | None,
 ) -> tuple[Memories, Memories | None, tuple]:
     """One chunk; a chunk that was begun before sees the frozen memories of its state.
 
     In all others the frozen memories are the running ones, and every product with them is
     computed once.
     """
-    if aligned:
+    if begun is None:
         return _chunk_writes(spec, group, None, rows, state, part)
-    begun = lambda state: _chunk_writes(spec, group, state.frozen, rows, state, part)
+    started = lambda state: _chunk_writes(spec, group, state.frozen, rows, state, part)
     whole = lambda state: _chunk_writes(spec, group, None, rows, state, part)
-    return jax.lax.cond(is_first, begun, whole, state)
+    return jax.lax.cond(begun, started, whole, state)
 
 
 def _chunk_writes(
@@ -481,7 +413,7 @@ def _chunk_writes(
     group: Group,
     frozen_weights: Memories | None,
     initial: Memories,
-    state: GroupState,
+    state: FastWeights,
     part: Inputs,
 ) -> tuple[Memories, Memories | None, tuple]:
     """Generate, write and read one chunk in closed form.
@@ -627,7 +559,7 @@ def _read(memory, start, momentum, q_CK, first_layer, second_layer, read_target)
         start.apply(q_CK, first),
         None if momentum is None else q_CK @ first(momentum),
         writes_in.replace(
-            u_CZ=writes_in.u_CZ[..., columns],
+            u_CZ=None if writes_in.u_CZ is None else writes_in.u_CZ[..., columns],
             eg_CZ=None if writes_in.eg_CZ is None else writes_in.eg_CZ[..., columns],
         ),
         gates,
@@ -648,26 +580,3 @@ def _read(memory, start, momentum, q_CK, first_layer, second_layer, read_target)
         read_target(hidden, second),
     )
     return q_CK + out
-
-
-def _lay_out(x: jax.Array, slots: int, offset: jax.Array | int) -> jax.Array:
-    """Place time (axis 2) behind `offset` empty slots in an array of `slots` slots."""
-    padded = jnp.zeros((*x.shape[:2], slots, *x.shape[3:]), x.dtype)
-    return jax.lax.dynamic_update_slice_in_dim(padded, x, offset, axis=2)
-
-
-def _take(x: jax.Array, offset: jax.Array | int, length: int) -> jax.Array:
-    if isinstance(offset, int):
-        return x[:, :, offset : offset + length]
-    return jax.lax.dynamic_slice_in_dim(x, offset, length, axis=2)
-
-
-def _split(x: jax.Array, count: int) -> jax.Array:
-    """`[B, H, N C, ...]` to `[N, B, H, C, ...]`."""
-    return jnp.moveaxis(x.reshape(*x.shape[:2], count, -1, *x.shape[3:]), 2, 0)
-
-
-def _join(x: jax.Array) -> jax.Array:
-    """`[N, B, H, C, ...]` to `[B, H, N C, ...]`."""
-    x = jnp.moveaxis(x, 0, 2)
-    return x.reshape(*x.shape[:2], -1, *x.shape[4:])

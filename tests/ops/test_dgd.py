@@ -50,20 +50,21 @@ def problem(seed, size, *, momentum, retention="random", kind="random", max_rate
     return jax.tree.map(as_f32, arrays), jax.tree.map(as_f32, gates), reset
 
 
-def by_token(a, gates, reset, rule):
+def by_token(a, gates, reset, rule, read_after=False):
     w, s, reads = a["w"], a["s"], []
     for t in range(a["x"].shape[0]):
         if reset is not None:
             w = jnp.where(reset[t], a["w0"], w)
             s = None if s is None else jnp.where(reset[t], 0.0, s)
-        reads.append(a["q"][t] @ w)
+        before = w
         token = jax.tree.map(lambda v, t=t: v[t], gates)
         w, s = dgd_step(w, s, a["x"][t], a["g"][t], token, rule)
+        reads.append(a["q"][t] @ (w if read_after else before))
     return jnp.stack(reads), w, s
 
 
-def in_one(a, gates, reset, rule):
-    products = chunk_gates(gates, reset)
+def in_one(a, gates, reset, rule, read_after=False):
+    products = chunk_gates(gates, reset, read_after=read_after)
 
     def start(x):
         read = x @ a["w"]
@@ -88,15 +89,15 @@ def close(got, want, tolerance=1e-5):
     size=st.sampled_from([1, 3, 16]),
     momentum=st.booleans(),
     resets=st.booleans(),
-    rule=st.sampled_from(["dgd", "gd"]),
+    rule=st.sampled_from(["dgd", "gd", "gd after"]),
     retention=st.sampled_from(["random", "zero", "one", "extremes"]),
     kind=st.sampled_from(["random", "identical"]),
 )
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 def test_chunk_equals_tokens(seed, size, momentum, resets, rule, retention, kind):
     a, gates, reset = problem(seed, size, momentum=momentum, retention=retention, kind=kind)
-    reset = reset if resets else None
-    close(in_one(a, gates, reset, rule), by_token(a, gates, reset, rule))
+    how = (reset if resets else None, *({"gd after": ("gd", True)}.get(rule, (rule, False))))
+    close(in_one(a, gates, *how), by_token(a, gates, *how))
 
 
 @pytest.mark.parametrize("size", [64, 256])
