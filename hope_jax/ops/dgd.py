@@ -204,9 +204,7 @@ def chunk_gates(
     )
 
 
-def _momentum_gates(
-    gates: Gates, live_CC, same_CC, old_C, read_after: bool
-) -> MomentumGates:
+def _momentum_gates(gates: Gates, live_CC, same_CC, old_C, read_after: bool) -> MomentumGates:
     between_CC, since_C = decay_products(gates.mu)
     between_CC = between_CC * same_CC
     if gates.valid is not None:  # an invalid token does not apply the momentum it keeps

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.struct
 import jax
@@ -27,6 +27,7 @@ _NORM_EPS = 1e-6
 # Hidden layers have squared lengths of about F / 2. When a memory has been forgotten they
 # vanish, and a smaller constant would let their gradient grow a thousandfold.
 _HIDDEN_EPS = 1e-2
+ACTIVATIONS = {"gelu": jax.nn.gelu, "silu": jax.nn.silu}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ class MemorySpec:
 
     @property
     def act(self) -> Callable[[jax.Array], jax.Array]:
-        return {"gelu": jax.nn.gelu, "silu": jax.nn.silu}[self.activation]
+        return ACTIVATIONS[self.activation]
 
 
 @flax.struct.dataclass
@@ -193,16 +194,16 @@ class Frozen:
     """The state that a chunk's evaluations see.
 
     Attributes:
-      weights: memories at the start of the chunk.
+      weights: memories at the start of the chunk: a `View`, or what `layer` picks from.
       initial: memories at the start of a document, for tokens after a reset.
       fresh_C: bool `[..., C]`, True where a token sees `initial`; None: nowhere.
     """
 
-    weights: View
-    initial: View | None = None
+    weights: Any
+    initial: Any = None
     fresh_C: jax.Array | None = None
 
-    def apply(self, x: jax.Array, layer: Callable[[View], jax.Array]) -> jax.Array:
+    def apply(self, x: jax.Array, layer: Callable[[Any], jax.Array]) -> jax.Array:
         """`x @ layer(weights)`, with the initial weights where a token is fresh."""
         if self.fresh_C is None:
             return thin_matmul(x, layer(self.weights))
@@ -368,10 +369,19 @@ def second_layer_input(
 
 
 def _hidden(spec: MemorySpec, pre: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    hidden = spec.act(pre)
-    if spec.hidden_norm == "none":
+    return hidden_layer(pre, spec.act, spec.hidden_norm)
+
+
+def hidden_layer(
+    pre: jax.Array,
+    act: Callable[[jax.Array], jax.Array],
+    norm: Literal["l2", "centred", "none"],
+) -> tuple[jax.Array, jax.Array | None]:
+    """A hidden layer from its pre-activations, and the factor of its normalisation or None."""
+    hidden = act(pre)
+    if norm == "none":
         return hidden, None
-    if spec.hidden_norm == "centred":
+    if norm == "centred":
         hidden = _centre(hidden)
     scale = jax.lax.rsqrt(jnp.sum(jnp.square(hidden), axis=-1, keepdims=True) + _HIDDEN_EPS)
     return hidden * scale, scale
