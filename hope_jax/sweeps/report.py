@@ -98,11 +98,15 @@ def group(runs: Sequence[Run], fields: Sequence[str]) -> list[Group]:
 
 
 def at_best(groups: Sequence[Group], field: str) -> list[Group]:
-    """Of the groups that differ in `field` alone, the one with the lowest loss."""
+    """Of the groups that differ in `field` alone, the one with the lowest loss.
+
+    Where some were run with more seeds than others, as the best is after tuning, only the
+    former are asked: of one run each, the luckiest would win.
+    """
     rows: dict[str, list[Group]] = {}
     for one in groups:
         rows.setdefault(row_of(one, field), []).append(one)
-    return [min(row, key=lambda g: g.loss) for row in rows.values()]
+    return [min(row, key=lambda g: (-len(g.runs), g.loss)) for row in rows.values()]
 
 
 def row_of(one: Group, field: str) -> str:
