@@ -74,7 +74,8 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
         [
             f"# {folder.name}\n",
             f"{len(runs)} finished runs. Losses are nats per token on held-out text, mean over "
-            "seeds with the range in brackets.\n",
+            "seeds with the range in brackets. Tokens per second are the median of what was "
+            "logged; the state is that of one sequence after a training window.\n",
             table(shown, groups, fields, best),
             "",
             *(f"![{p.stem}]({p.name})" for p in pictures),
@@ -126,13 +127,14 @@ def table(
         "writes off",
         "parameters",
     ]
-    head += ["tokens", "CPU min", "skipped", "seeds"]
+    head += ["tokens", "tokens/s", "state, KiB", "CPU min", "skipped", "seeds"]
     if best is not None:
         head.append(f"loss at every {names[best]}")
     lines = [head, ["---"] * len(head)]
     for one in shown:
         first = one.runs[0].summary
         off = [s["loss"] for r in one.runs if (s := r.summary.get("held_out_without_writes"))]
+        speeds = [speed for r in one.runs if (speed := r.tokens_per_second)]
         bits = [r.summary["held_out"].get("bits_per_byte") for r in one.runs]
         cells = [
             *("" if one.values[f] is None else show(one.values[f]) for f in fields),
@@ -141,6 +143,8 @@ def table(
             spread(off) if off else "",
             f"{first['parameters']:,}",
             f"{first['tokens']:,}",
+            f"{statistics.median(speeds):,.0f}" if speeds else "",
+            f"{one.runs[0].state_bytes / 1024:,.1f}",
             spread([r.summary["cpu_seconds"] / 60 for r in one.runs], 1),
             str(sum(r.summary["skipped_steps"] for r in one.runs)),
             str(len(one.runs)),
