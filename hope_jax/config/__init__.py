@@ -34,6 +34,7 @@ from hope_jax.config.rules import (
 )
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.sweeps import grid
+from hope_jax.config.titans import DeepMemoryConfig, DLAConfig, TitansConfig
 from hope_jax.config.train import DataConfig, TrainConfig
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
@@ -44,7 +45,9 @@ __all__ = [
     "AttentionConfig",
     "CMSConfig",
     "CombaConfig",
+    "DLAConfig",
     "DataConfig",
+    "DeepMemoryConfig",
     "DeepMomentumRule",
     "DeltaMomentumRule",
     "DeltaNetConfig",
@@ -62,6 +65,7 @@ __all__ = [
     "SlidingWindowConfig",
     "TTTLinearConfig",
     "TTTMLPConfig",
+    "TitansConfig",
     "TrainConfig",
     "from_dict",
     "from_json",

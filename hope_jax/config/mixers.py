@@ -19,6 +19,7 @@ from hope_jax.config.linear_mixers import (
     RetNetConfig,
 )
 from hope_jax.config.sliding_window import SlidingWindowConfig
+from hope_jax.config.titans import DLAConfig, TitansConfig
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
 
@@ -184,6 +185,8 @@ MixerConfig = (
     | GatedDeltaNetConfig
     | CombaConfig
     | SlidingWindowConfig
+    | TitansConfig
+    | DLAConfig
     | TTTLinearConfig
     | TTTMLPConfig
 )

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import DeltaNetConfig, ModelConfig
-from hope_jax.layers.heads import merge, normed_and_gated, project, read_memory
+from hope_jax.layers.heads import convolved, merge, normed_and_gated, project, read_memory
 from hope_jax.layers.linear import constant, conv_kernel, einsum, weight
-from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.linear_recurrence import Tokens, empty_memory
 from hope_jax.ops.memory import l2_normalise
 from hope_jax.ops.recompute import recomputed
@@ -81,12 +80,9 @@ class DeltaNet(nn.Module):
             new, new_tails = {}, {}
             for role, y_BTHK in projected.items():
                 if config.conv:
-                    batch, time, heads, size = y_BTHK.shape
-                    flat_BTE = y_BTHK.reshape(batch, time, heads * size)
-                    flat_BTE, new_tails[role] = causal_conv(
-                        flat_BTE, kernels[role].reshape(config.conv, -1), tails[role], reset_BT
+                    y_BTHK, new_tails[role] = convolved(
+                        y_BTHK, kernels[role], tails[role], reset_BT
                     )
-                    y_BTHK = flat_BTE.reshape(y_BTHK.shape)
                 y_BTHK = nn.silu(y_BTHK)
                 if role != "v":
                     y_BTHK = l2_normalise(y_BTHK.astype(jnp.float32)).astype(x_BTD.dtype)

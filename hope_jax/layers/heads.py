@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from hope_jax.config import ModelConfig
 from hope_jax.layers.linear import constant, einsum, output_std, weight
 from hope_jax.layers.norm import rms_norm
+from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.linear_recurrence import Tokens, gated, read_by_chunk, step
 from hope_jax.ops.recompute import recomputed
 
@@ -56,6 +57,19 @@ def normed_and_gated(
         return y_BTHV
 
     return recomputed(finish)(y_BTHV, scale_HV, *gates)
+
+
+def convolved(
+    y_BTHK: jax.Array,
+    kernel_JHK: jax.Array,
+    tail_BKD: jax.Array | None,
+    reset_BT: jax.Array | None,
+) -> tuple[jax.Array, jax.Array]:
+    """`causal_conv` of all heads; D in the tail is the width of all heads together."""
+    flat_BTD = y_BTHK.reshape(*y_BTHK.shape[:2], -1)
+    kernel_JD = kernel_JHK.reshape(kernel_JHK.shape[0], -1)
+    flat_BTD, tail_BKD = causal_conv(flat_BTD, kernel_JD, tail_BKD, reset_BT)
+    return flat_BTD.reshape(y_BTHK.shape), tail_BKD
 
 
 def read_memory(

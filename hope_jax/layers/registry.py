@@ -17,11 +17,13 @@ MIXERS = {
     "attention": "hope_jax.layers.attention:Attention",
     "comba": "hope_jax.layers.delta_net:DeltaNet",
     "delta_net": "hope_jax.layers.delta_net:DeltaNet",
+    "dla": "hope_jax.layers.titans:Titans",
     "gated_delta_net": "hope_jax.layers.delta_net:DeltaNet",
     "linear_attention": "hope_jax.layers.linear_attention:LinearAttention",
     "retnet": "hope_jax.layers.retnet:RetNet",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
     "sliding_window": "hope_jax.layers.sliding_window:SlidingWindowAttention",
+    "titans": "hope_jax.layers.titans:Titans",
     "ttt_linear": "hope_jax.layers.ttt:TTT",
     "ttt_mlp": "hope_jax.layers.ttt:TTT",
 }

@@ -12,13 +12,16 @@ import dataclasses
 from hope_jax.config import (
     AttentionConfig,
     CombaConfig,
+    DeepMemoryConfig,
     DeltaNetConfig,
+    DLAConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
     ModelConfig,
     RetNetConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    TitansConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -91,6 +94,27 @@ def _ttt(config: ModelConfig, length: int) -> float:
         products = 3 + (index > 0)
         per_head += products * 2 * inputs * outputs + 2 * chunk * (inputs + outputs)
     return 4 * 2 * dim**2 + 2 * dim * mixer.heads + mixer.heads * per_head
+
+
+def _titans(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    projections = 4 + (mixer.gate != "none")
+    return 2 * projections * dim**2 + _deep_memory(mixer, dim, length)
+
+
+def _deep_memory(mixer: DeepMemoryConfig, dim: int, length: int) -> float:
+    """The projections to gates, and one token of `hope_jax.ops.deep_memory`."""
+    chunk, momentum = min(mixer.chunk, length), mixer.momentum == "titans"
+    gates = 1 + (mixer.retention == "learned") + momentum
+    per_head = 2 * dim * gates
+    if momentum:  # gates of the weights times those of the momentum
+        per_head += 2 * chunk + 2
+    sizes = mixer.sizes(dim)
+    for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        # the key, its gradient's way back, the query, the step of the weights
+        products = 3 + (index > 0) + 2 * momentum  # momentum is read and stepped too
+        per_head += products * 2 * inputs * outputs + 2 * chunk * (inputs + outputs)
+    return mixer.heads * per_head
 
 
 def _self_modifying(config: ModelConfig, length: int) -> float:
@@ -226,11 +250,13 @@ _MIXERS = {
     AttentionConfig: _attention,
     CombaConfig: _delta_net,
     DeltaNetConfig: _delta_net,
+    DLAConfig: _titans,
     GatedDeltaNetConfig: _delta_net,
     LinearAttentionConfig: _linear_attention,
     RetNetConfig: _retnet,
     SelfModifyingConfig: _self_modifying,
     SlidingWindowConfig: _sliding_window,
+    TitansConfig: _titans,
     TTTLinearConfig: _ttt,
     TTTMLPConfig: _ttt,
 }

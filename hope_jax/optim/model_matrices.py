@@ -17,7 +17,7 @@ _LAST_TWO = MuonDimensionNumbers(-2, -1)
 _MATRICES = (
     (r"mixer/w_(q|k|v|query|key|value|query_key|gate)", MuonDimensionNumbers(-3, (-2, -1))),
     (r"mixer/w_out", MuonDimensionNumbers((-3, -2), -1)),
-    (r"mixer/memory_(in|value|out)", _LAST_TWO),
+    (r"mixer/memory_(in|value|out|\d+)", _LAST_TWO),
     (r"cms/period_\d+/w_(in|gate|out)", _LAST_TWO),
 )
 

@@ -11,12 +11,14 @@ from hope_jax.config import (
     AttentionConfig,
     CombaConfig,
     DeltaNetConfig,
+    DLAConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
     MixerConfig,
     RetNetConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    TitansConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -57,6 +59,12 @@ def _ttt(config: MixerConfig, matrices: str) -> Case:
     return Case(config, _names(matrices), lambda state: state.inner.layers)
 
 
+def _deep(config: MixerConfig, matrices: str) -> Case:
+    """A deep memory of two layers."""
+    memory = lambda state: state.memory.weights.running
+    return Case(config, _names(f"{matrices} memory_0 memory_1"), memory)
+
+
 _QKV = "w_q w_k w_v w_out"
 _ATTENTION = "w_query w_key w_value w_out"
 _BACKBONE = "w_query_key w_value w_gate w_out"
@@ -66,6 +74,7 @@ CASES = {
     ),
     "comba": _matrix(CombaConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "delta_net": _matrix(DeltaNetConfig(heads=2, chunk=4), _QKV),
+    "dla": _deep(DLAConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "gated_delta_net": _matrix(GatedDeltaNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "linear_attention": _matrix(LinearAttentionConfig(heads=2, chunk=4), _QKV),
     "retnet": _matrix(RetNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
@@ -80,6 +89,7 @@ CASES = {
         None,
         ("block", (3, 64)),
     ),
+    "titans": _deep(TitansConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "ttt_linear": _ttt(TTTLinearConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in"),
     "ttt_mlp": _ttt(TTTMLPConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in memory_out"),
 }

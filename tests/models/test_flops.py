@@ -12,12 +12,14 @@ from hope_jax.config import (
     CMSConfig,
     CombaConfig,
     DeltaNetConfig,
+    DLAConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
     ModelConfig,
     RetNetConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    TitansConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -120,6 +122,19 @@ def test_a_window_bounds_the_cost_of_a_token():
 def test_inner_models(mixer):
     config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=CMSConfig(hidden=48))
     assert flops_per_token(config, 64).forward == pytest.approx(traced(config, 64), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        TitansConfig(heads=2, chunk=16),
+        TitansConfig(heads=2, chunk=16, layers=3, hidden=48, gate="none"),
+        DLAConfig(heads=2, chunk=16),
+    ],
+)
+def test_deep_memories(mixer):
+    config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=CMSConfig(hidden=48))
+    assert flops_per_token(config, 64).forward == pytest.approx(traced(config, 64), rel=0.01)
 
 
 def test_training_costs_three_forward_passes():

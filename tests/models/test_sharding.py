@@ -15,6 +15,7 @@ from hope_jax.config import (
     ModelConfig,
     RetNetConfig,
     SlidingWindowConfig,
+    TitansConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -35,6 +36,7 @@ MIXERS = (
     pytest.param(LinearAttentionConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     pytest.param(CombaConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     SlidingWindowConfig(heads=2, window=3, block=4),
+    pytest.param(TitansConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     TTTLinearConfig(heads=2, chunk=4),
     TTTMLPConfig(heads=2, chunk=4, backbone="transformer"),
 )

@@ -1,0 +1,117 @@
+"""Configuration of mixers with a deep memory: Titans and deep linear attention.
+
+Where the papers give no numbers, the defaults are those of the self-modifying mixer, so that
+what differs between the models is what the papers say differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from hope_jax.config.check import choose, require
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepMemoryConfig:
+    """A memory of several layers per head that is trained as it is read from."""
+
+    heads: int = 4
+    layers: int = 2  # of a memory; 1 is a matrix
+    hidden: int | None = None  # width between a memory's layers; None: that of a head
+    activation: Literal["gelu", "silu"] = "gelu"  # between a memory's layers
+    residual: bool = False  # whether a memory adds its input to its output
+    objective: Literal["l2", "dot"] = "l2"  # (M(k) - v)^2, or -<M(k), v>
+    chunk: int = 64  # tokens whose gradients are taken at one state
+    momentum: Literal["titans", "none"] = "titans"
+    retention: Literal["learned", "none"] = "learned"  # none: nothing is forgotten
+    decay_to: Literal["zero", "initial"] = "zero"  # where forgetting takes the weights
+    hidden_norm: Literal["none", "l2"] = "none"  # unit length between a memory's layers
+    value_norm: Literal["none", "l2"] = "none"  # unit length of values
+    conv: int = 4  # width of the convolutions after q, k and v; 0 turns them off
+    # rate = max_rate * sigmoid(.). None: 4 / chunk, at most 1; see SelfModifyingConfig.
+    max_rate: float | None = None
+    initial_rate: float | None = None  # at initialisation; None: 0.3 max_rate
+    initial_retention: float = 0.99  # share of the weights that a token keeps
+    initial_momentum: float = 0.5
+    # What the backward pass stores: see SelfModifyingConfig.remat.
+    remat: Literal["auto", "none", "chunk", "sqrt"] = "auto"
+
+    def __post_init__(self):
+        for field in ("heads", "layers", "chunk"):
+            value = getattr(self, field)
+            require(value >= 1, f"mixer.{field} is {value}; use at least 1")
+        require(
+            self.hidden is None or self.hidden >= 1,
+            f"mixer.hidden is {self.hidden}; use None (the size of a head) or at least 1",
+        )
+        require(self.conv >= 0, f"mixer.conv is {self.conv}; use 0 (off) or a positive width")
+        choose("mixer.activation", self.activation, "gelu", "silu")
+        choose("mixer.objective", self.objective, "l2", "dot")
+        choose("mixer.momentum", self.momentum, "titans", "none")
+        choose("mixer.retention", self.retention, "learned", "none")
+        choose("mixer.decay_to", self.decay_to, "zero", "initial")
+        choose("mixer.hidden_norm", self.hidden_norm, "none", "l2")
+        choose("mixer.value_norm", self.value_norm, "none", "l2")
+        choose("mixer.remat", self.remat, "auto", "none", "chunk", "sqrt")
+        for field in ("initial_retention", "initial_momentum"):
+            value = getattr(self, field)
+            require(
+                0 < value < 1, f"mixer.{field} is {value}; it lies strictly between 0 and 1"
+            )
+        require(
+            0 < self.start_rate < self.rate_limit,
+            f"mixer.initial_rate {self.start_rate} must lie between 0 and "
+            f"mixer.max_rate {self.rate_limit}",
+        )
+
+    @property
+    def rate_limit(self) -> float:
+        """Upper limit of the rate: `max_rate`, or what the chunk allows."""
+        return min(1.0, 4 / self.chunk) if self.max_rate is None else self.max_rate
+
+    @property
+    def start_rate(self) -> float:
+        """Rate at initialisation: `initial_rate`, or 0.3 of the limit."""
+        return 0.3 * self.rate_limit if self.initial_rate is None else self.initial_rate
+
+    def sizes(self, dim: int) -> tuple[int, ...]:
+        """Widths of a memory, from its input to its output."""
+        size = dim // self.heads
+        hidden = size if self.hidden is None else self.hidden
+        return (size, *(hidden,) * (self.layers - 1), size)
+
+    def validate(self, dim: int) -> None:
+        """Check the fields that depend on the model width."""
+        require(
+            dim % self.heads == 0,
+            f"model.dim {dim} is not a multiple of mixer.heads {self.heads}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TitansConfig(DeepMemoryConfig):
+    """The long-term memory of Titans alone, "LMM" (Behrouz et al. 2025)."""
+
+    type: ClassVar[str] = "titans"
+
+    gate: Literal["silu", "sigmoid", "none"] = "silu"  # of the output
+
+    def __post_init__(self):
+        super().__post_init__()
+        choose("mixer.gate", self.gate, "silu", "sigmoid", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class DLAConfig(TitansConfig):
+    """Deep linear attention: a Hebbian write and no momentum (Behrouz et al. 2025, Atlas).
+
+    The more two layers have learnt under this objective, the faster they learn, without
+    limit; hidden layers of unit length take that away.
+    """
+
+    type: ClassVar[str] = "dla"
+
+    objective: Literal["l2", "dot"] = "dot"
+    momentum: Literal["titans", "none"] = "none"
+    hidden_norm: Literal["none", "l2"] = "l2"

@@ -1,0 +1,190 @@
+"""The slow weights of a deep memory, for mixers that have one.
+
+The recurrence is `hope_jax.ops.deep_memory`. Parameters belong to the mixer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from hope_jax.config import DeepMemoryConfig
+from hope_jax.layers.heads import convolved
+from hope_jax.layers.linear import constant, conv_kernel, einsum, weight
+from hope_jax.ops.deep_memory import (
+    DeepMemorySpec,
+    DeepMemoryState,
+    Layers,
+    Tokens,
+    initial_state,
+    read_by_chunk,
+    read_by_token,
+)
+from hope_jax.ops.memory import l2_normalise
+from hope_jax.ops.recompute import recomputed
+
+_FEW_TOKENS = 4  # so few tokens go on from a state one by one; a chunk would be padding
+Tails = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class MemoryState:
+    """Fast state of one memory.
+
+    Attributes:
+      memory: fast weights of all layers.
+      tails: the last inputs `[B, conv - 1, D]` of the convolutions of q, k and v.
+    """
+
+    memory: DeepMemoryState
+    tails: Tails
+
+
+def recurrence_spec(config: DeepMemoryConfig) -> DeepMemorySpec:
+    """The recurrence that a configuration describes."""
+    return DeepMemorySpec(
+        chunk=config.chunk,
+        objective=config.objective,
+        activation=config.activation,
+        hidden_norm=config.hidden_norm,
+        residual=config.residual,
+        decay_to=config.decay_to,
+        remat=config.remat,
+    )
+
+
+def memory_layers(module: nn.Module, dim: int) -> Layers:
+    """Initial weights of the memory's layers, learnt across documents."""
+    config: DeepMemoryConfig = module.config.mixer
+    sizes = config.sizes(dim)
+    names = ["head_dim", *["hidden"] * (config.layers - 1), "head_dim"]
+    layers = []
+    for index in range(config.layers):
+        name, inputs, outputs = f"memory_{index}", sizes[index], sizes[index + 1]
+        # a name may be once in an array
+        twice = names[index] == names[index + 1]
+        axes = ("heads", names[index], None if twice else names[index + 1])
+        shape = (config.heads, inputs, outputs)
+        layers.append(weight(module, name, shape, axes, inputs**-0.5))
+    return tuple(layers)
+
+
+def memory_projections(module: nn.Module, dim: int) -> dict[str, jax.Array]:
+    """Weights from the mixer's input to what the memory reads at every token."""
+    config: DeepMemoryConfig = module.config.mixer
+    heads, size = config.heads, dim // config.heads
+    weights = {}
+    for role in "qkv":
+        shape, axes = (dim, heads, size), ("embed", "heads", "head_dim")
+        weights[f"w_{role}"] = weight(module, f"w_{role}", shape, axes, dim**-0.5)
+        if config.conv:
+            shape, axes = (config.conv, heads, size), (None, "heads", "head_dim")
+            weights[f"conv_{role}"] = conv_kernel(module, f"conv_{role}", shape, axes)
+    starts = {"rate": config.start_rate / config.rate_limit}
+    if config.retention == "learned":
+        starts["retention"] = config.initial_retention
+    if config.momentum == "titans":
+        starts["momentum"] = config.initial_momentum
+    for name, start in starts.items():
+        shape, axes = (dim, heads), ("embed", "heads")
+        weights[f"w_{name}"] = weight(module, f"w_{name}", shape, axes, dim**-0.5)
+        bias = math.log(start / (1 - start))
+        weights[f"b_{name}"] = constant(module, f"b_{name}", (heads,), ("heads",), bias)
+    return weights
+
+
+def empty_tails(config: DeepMemoryConfig, batch: int, dim: int, dtype: jnp.dtype) -> Tails:
+    """What the convolutions find before the first token."""
+    if not config.conv:
+        return {}
+    return {role: jnp.zeros((batch, config.conv - 1, dim), dtype) for role in "qkv"}
+
+
+def fresh_state(
+    config: DeepMemoryConfig, layers: Layers, batch: int, dim: int, dtype: jnp.dtype
+) -> MemoryState:
+    """The state of `batch` streams that have read nothing."""
+    memory = initial_state(layers, batch, config.momentum == "titans")
+    return MemoryState(memory, empty_tails(config, batch, dim, dtype))
+
+
+def memory_tokens(
+    config: DeepMemoryConfig,
+    weights: dict[str, jax.Array],
+    x_BTD: jax.Array,
+    tails: Tails | None,
+    reset_BT: jax.Array | None,
+) -> tuple[Tokens, Tails]:
+    """Queries, keys, values and gates, and the convolutions' new tails.
+
+    Each of q, k and v passes its convolution and SiLU; queries and keys have unit length.
+    """
+    projected = {r: einsum("btd,dhk->bthk", x_BTD, weights[f"w_{r}"]) for r in "qkv"}
+    kernels = {r: weights[f"conv_{r}"] for r in "qkv"} if config.conv else {}
+
+    def views(projected, kernels, tails):
+        new, new_tails = {}, {}
+        for role, y_BTHK in projected.items():
+            if role in kernels:
+                tail_BKD = None if tails is None else tails[role]
+                y_BTHK, new_tails[role] = convolved(y_BTHK, kernels[role], tail_BKD, reset_BT)
+            new[role] = activated(config, role, y_BTHK)
+        return new, new_tails
+
+    new, new_tails = recomputed(views)(projected, kernels, tails)
+    return Tokens(
+        new["q"], new["k"], new["v"], **memory_gates(config, weights, x_BTD)
+    ), new_tails
+
+
+def activated(config: DeepMemoryConfig, role: str, y_BTHK: jax.Array) -> jax.Array:
+    """SiLU, and unit length for queries and keys, of what a convolution puts out."""
+    y_BTHK = nn.silu(y_BTHK)
+    if role == "v" and config.value_norm == "none":
+        return y_BTHK
+    return l2_normalise(y_BTHK.astype(jnp.float32)).astype(y_BTHK.dtype)
+
+
+def memory_gates(
+    config: DeepMemoryConfig, weights: dict[str, jax.Array], x_BTD: jax.Array
+) -> dict[str, jax.Array]:
+    """Rate, retention and momentum of every token, float32, as fields of `Tokens`."""
+    gates = {}
+    for name in ("rate", "retention", "momentum"):
+        if f"w_{name}" in weights:
+            logit_BTH = einsum("btd,dh->bth", x_BTD, weights[f"w_{name}"], result=jnp.float32)
+            gates[f"{name}_BTH"] = nn.sigmoid(logit_BTH + weights[f"b_{name}"][None, None])
+    gates["rate_BTH"] = config.rate_limit * gates["rate_BTH"]
+    return gates
+
+
+def read_memory(
+    module: nn.Module,
+    layers: Layers,
+    tokens: Tokens,
+    state: DeepMemoryState | None,
+    reset_BT: jax.Array | None,
+    writes: bool,
+) -> tuple[jax.Array, DeepMemoryState]:
+    """Write every token and read it, in chunks or, if they are few, one by one."""
+    few = state is not None and tokens.q_BTHK.shape[1] <= _FEW_TOKENS
+    sow_writes(module, tokens, writes)
+    read = read_by_token if few else read_by_chunk
+    spec = recurrence_spec(module.config.mixer)
+    return read(spec, layers, tokens, state, reset_BT, writes)
+
+
+def sow_writes(module: nn.Module, tokens: Tokens, writes: bool) -> None:
+    """Statistics for logs."""
+    if not module.is_mutable_collection("stats"):
+        return
+    events = tokens.rate_BTH.size if writes else 0
+    module.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
+    for name in ("rate", "retention", "momentum"):
+        gate_BTH = getattr(tokens, f"{name}_BTH")
+        if gate_BTH is not None:
+            module.sow("stats", name, jnp.mean(gate_BTH))
