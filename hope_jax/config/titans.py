@@ -25,13 +25,20 @@ class DeepMemoryConfig:
     chunk: int = 64  # tokens whose gradients are taken at one state
     momentum: Literal["titans", "none"] = "titans"
     retention: Literal["learned", "none"] = "learned"  # none: nothing is forgotten
-    decay_to: Literal["zero", "initial"] = "zero"  # where forgetting takes the weights
+    # Where forgetting takes the weights. Zero is what the paper writes; but where all layers
+    # are zero no layer has a gradient, and a memory that has forgotten is dead.
+    decay_to: Literal["initial", "zero"] = "initial"
     hidden_norm: Literal["none", "l2"] = "none"  # unit length between a memory's layers
-    value_norm: Literal["none", "l2"] = "none"  # unit length of values
+    # Unit length of values. The papers have it for queries and keys alone; but the longer
+    # the values, the larger the weights that give them, and the smaller the rates at which
+    # gradients at the chunk's start do not overshoot.
+    value_norm: Literal["l2", "none"] = "l2"
     conv: int = 4  # width of the convolutions after q, k and v; 0 turns them off
-    # rate = max_rate * sigmoid(.). None: 4 / chunk, at most 1; see SelfModifyingConfig.
+    # rate = max_rate * sigmoid(.) * (1 - momentum), so that what a gradient does to the
+    # weights in the end does not depend on the momentum. None: 2 / chunk, at most 1; with
+    # more, a chunk of the same token throughout overshoots.
     max_rate: float | None = None
-    initial_rate: float | None = None  # at initialisation; None: 0.3 max_rate
+    initial_rate: float | None = None  # max_rate * sigmoid(.) at the start; None: half of it
     initial_retention: float = 0.99  # share of the weights that a token keeps
     initial_momentum: float = 0.5
     # What the backward pass stores: see SelfModifyingConfig.remat.
@@ -50,9 +57,9 @@ class DeepMemoryConfig:
         choose("mixer.objective", self.objective, "l2", "dot")
         choose("mixer.momentum", self.momentum, "titans", "none")
         choose("mixer.retention", self.retention, "learned", "none")
-        choose("mixer.decay_to", self.decay_to, "zero", "initial")
+        choose("mixer.decay_to", self.decay_to, "initial", "zero")
         choose("mixer.hidden_norm", self.hidden_norm, "none", "l2")
-        choose("mixer.value_norm", self.value_norm, "none", "l2")
+        choose("mixer.value_norm", self.value_norm, "l2", "none")
         choose("mixer.remat", self.remat, "auto", "none", "chunk", "sqrt")
         for field in ("initial_retention", "initial_momentum"):
             value = getattr(self, field)
@@ -67,13 +74,13 @@ class DeepMemoryConfig:
 
     @property
     def rate_limit(self) -> float:
-        """Upper limit of the rate: `max_rate`, or what the chunk allows."""
-        return min(1.0, 4 / self.chunk) if self.max_rate is None else self.max_rate
+        """Upper limit of the rate without momentum: `max_rate`, or what the chunk allows."""
+        return min(1.0, 2 / self.chunk) if self.max_rate is None else self.max_rate
 
     @property
     def start_rate(self) -> float:
-        """Rate at initialisation: `initial_rate`, or 0.3 of the limit."""
-        return 0.3 * self.rate_limit if self.initial_rate is None else self.initial_rate
+        """Rate without momentum at initialisation: `initial_rate`, or half of the limit."""
+        return 0.5 * self.rate_limit if self.initial_rate is None else self.initial_rate
 
     def sizes(self, dim: int) -> tuple[int, ...]:
         """Widths of a memory, from its input to its output."""

@@ -159,6 +159,9 @@ def memory_gates(
             logit_BTH = einsum("btd,dh->bth", x_BTD, weights[f"w_{name}"], result=jnp.float32)
             gates[f"{name}_BTH"] = nn.sigmoid(logit_BTH + weights[f"b_{name}"][None, None])
     gates["rate_BTH"] = config.rate_limit * gates["rate_BTH"]
+    if "momentum_BTH" in gates:
+        # what a gradient adds to the weights in the end is the rate, whatever the momentum
+        gates["rate_BTH"] = gates["rate_BTH"] * (1 - gates["momentum_BTH"])
     return gates
 
 

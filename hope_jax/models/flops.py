@@ -113,6 +113,7 @@ def _deep_memory(mixer: DeepMemoryConfig, dim: int, length: int) -> float:
     for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         # the key, its gradient's way back, the query, the step of the weights
         products = 3 + (index > 0) + 2 * momentum  # momentum is read and stepped too
+        products += mixer.decay_to == "initial"  # the query, in what weights decay to
         per_head += products * 2 * inputs * outputs + 2 * chunk * (inputs + outputs)
     return mixer.heads * per_head
 

@@ -41,20 +41,36 @@ def causal_attention(
     Returns:
       `y_BTHK` in the type of the queries; scores and softmax are float32.
     """
+    return attention_and_sum(q_BTHK, k_BSHK, v_BSHK, first_BT, offset_B, block=block)[0]
+
+
+def attention_and_sum(
+    q_BTHK: jax.Array,
+    k_BSHK: jax.Array,
+    v_BSHK: jax.Array,
+    first_BT: jax.Array | None = None,
+    offset_B: jax.Array | None = None,
+    *,
+    block: int = 128,
+) -> tuple[jax.Array, jax.Array]:
+    """`causal_attention`, and the logarithm of the sum that it divides by, `[B, T, H]` float32.
+
+    With it the result can be joined with that of attention to other keys.
+    """
     batch, time, _, _ = q_BTHK.shape
     keys = k_BSHK.shape[1]
     if time <= 1:
-        return plain_attention(q_BTHK, k_BSHK, v_BSHK, first_BT, offset_B)
+        return _plain(q_BTHK, k_BSHK, v_BSHK, first_BT, offset_B)
     offset_B = jnp.full((batch,), keys - time) if offset_B is None else offset_B
     first_BT = jnp.zeros((batch, time), jnp.int32) if first_BT is None else first_BT
     rows, columns = min(block, time), min(block, keys)
     q_BHTK = _pad(jnp.swapaxes(q_BTHK, 1, 2), 2, rows)
     k_BHSK = _pad(jnp.swapaxes(k_BSHK, 1, 2), 2, columns)
     v_BHSK = _pad(jnp.swapaxes(v_BSHK, 1, 2), 2, columns)
-    y_BHTK = _blocked(
+    y_BHTK, sum_BHT = _blocked(
         q_BHTK, k_BHSK, v_BHSK, _pad(first_BT, 1, rows, "edge"), offset_B, rows, columns
     )
-    return jnp.swapaxes(y_BHTK, 1, 2)[:, :time]
+    return jnp.swapaxes(y_BHTK, 1, 2)[:, :time], jnp.swapaxes(sum_BHT, 1, 2)[:, :time]
 
 
 def plain_attention(
@@ -65,6 +81,10 @@ def plain_attention(
     offset_B: jax.Array | None = None,
 ) -> jax.Array:
     """Masked softmax of all scores at once; arguments as in `causal_attention`."""
+    return _plain(q_BTHK, k_BSHK, v_BSHK, first_BT, offset_B)[0]
+
+
+def _plain(q_BTHK, k_BSHK, v_BSHK, first_BT, offset_B) -> tuple[jax.Array, jax.Array]:
     batch, time, _, size = q_BTHK.shape
     keys = k_BSHK.shape[1]
     score_BHTS = size**-0.5 * jnp.einsum(
@@ -73,8 +93,10 @@ def plain_attention(
     offset_B = jnp.full((batch,), keys - time) if offset_B is None else offset_B
     first_BT = jnp.zeros((batch, time), jnp.int32) if first_BT is None else first_BT
     seen_BTS = _seen(first_BT, offset_B[:, None] + jnp.arange(time)[None], jnp.arange(keys))
-    weight_BHTS = jax.nn.softmax(jnp.where(seen_BTS[:, None], score_BHTS, MASKED), axis=-1)
-    return jnp.einsum("bhts,bshk->bthk", weight_BHTS.astype(v_BSHK.dtype), v_BSHK)
+    score_BHTS = jnp.where(seen_BTS[:, None], score_BHTS, MASKED)
+    weight_BHTS = jax.nn.softmax(score_BHTS, axis=-1).astype(v_BSHK.dtype)
+    sum_BTH = jnp.swapaxes(jax.nn.logsumexp(score_BHTS, axis=-1), 1, 2)
+    return jnp.einsum("bhts,bshk->bthk", weight_BHTS, v_BSHK), sum_BTH
 
 
 def _seen(first_BT: jax.Array, last_BT: jax.Array, key_S: jax.Array) -> jax.Array:
@@ -90,7 +112,7 @@ def _pad(x: jax.Array, axis: int, multiple: int, mode: str = "constant") -> jax.
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _blocked(q_BHTK, k_BHSK, v_BHSK, first_BT, offset_B, rows, columns):
-    return _forward(q_BHTK, k_BHSK, v_BHSK, first_BT, offset_B, rows, columns)[0]
+    return _forward(q_BHTK, k_BHSK, v_BHSK, first_BT, offset_B, rows, columns)
 
 
 def _plan(first_BT, offset_B, keys, rows, columns):
@@ -159,14 +181,16 @@ def _join(x_NBHT):
 
 def _save(q_BHTK, k_BHSK, v_BHSK, first_BT, offset_B, rows, columns):
     y_BHTK, lse_BHT = _forward(q_BHTK, k_BHSK, v_BHSK, first_BT, offset_B, rows, columns)
-    return y_BHTK, (q_BHTK, k_BHSK, v_BHSK, first_BT, offset_B, y_BHTK, lse_BHT)
+    return (y_BHTK, lse_BHT), (q_BHTK, k_BHSK, v_BHSK, first_BT, offset_B, y_BHTK, lse_BHT)
 
 
-def _backward(rows, columns, saved, dy_BHTK):
+def _backward(rows, columns, saved, d_out):
+    dy_BHTK, dlse_BHT = d_out
     q_BHTK, k_BHSK, v_BHSK, first_BT, offset_B, y_BHTK, lse_BHT = saved
     last_BT, low_N, high_N = _plan(first_BT, offset_B, k_BHSK.shape[2], rows, columns)
     scale, f32 = q_BHTK.shape[-1] ** -0.5, jnp.float32
     mean_BHT = jnp.einsum("bhtk,bhtk->bht", dy_BHTK, y_BHTK, preferred_element_type=f32)
+    mean_BHT = mean_BHT - dlse_BHT  # a score moves the sum by its weight
 
     def query_block(carry, args):
         index, low, high = args

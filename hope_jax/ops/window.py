@@ -4,6 +4,10 @@ The mask of sliding-window attention (Beltagy et al. 2020, Longformer, arXiv:200
 Jiang et al. 2023, Mistral 7B, arXiv:2310.06825): a query sees itself and the `window - 1`
 tokens before it. The cache is a ring: the token at position p of the stream is in slot
 `p mod window`, so that one more token overwrites one slot and moves nothing.
+
+A prefix of learned keys and values may be seen from everywhere (Sukhbaatar et al. 2019,
+arXiv:1907.01470; the persistent memory of Titans). It has no place in the text: its scores
+are those of queries that are not rotated.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hope_jax.ops.attention import MASKED, causal_attention
+from hope_jax.ops.attention import MASKED, attention_and_sum
 
 
 @flax.struct.dataclass
@@ -32,6 +36,20 @@ class WindowCache:
     first_B: jax.Array
 
 
+@flax.struct.dataclass
+class Prefix:
+    """P keys and values that every query sees; P >= 1.
+
+    Attributes:
+      q_BTHK: the queries as they meet the prefix, not rotated.
+      k_PHK, v_PHK: keys and values, the same for all rows.
+    """
+
+    q_BTHK: jax.Array
+    k_PHK: jax.Array
+    v_PHK: jax.Array
+
+
 def empty_cache(
     batch: int, window: int, heads: int, size: int, dtype: jnp.dtype
 ) -> WindowCache:
@@ -49,6 +67,7 @@ def window_attention(
     cache: WindowCache | None = None,
     reset_BT: jax.Array | None = None,
     *,
+    prefix: Prefix | None = None,
     block: int = 128,
 ) -> tuple[jax.Array, WindowCache]:
     """Softmax attention of every token to the last `window` tokens of its document.
@@ -63,6 +82,7 @@ def window_attention(
       window: tokens that a query sees, itself among them.
       cache: where to go on from; None: no row has read anything.
       reset_BT: bool, True where a document starts; None: nowhere.
+      prefix: what every query sees beside the window; None: nothing.
       block: queries and keys scored at a time.
 
     Returns:
@@ -95,7 +115,7 @@ def window_attention(
             keys_BSHK=_put(cache.keys_BSHK, k_BTHK, cache.length_B % window),
             values_BSHK=_put(cache.values_BSHK, v_BTHK, cache.length_B % window),
         )
-        return _read_ring(q_BTHK, new), new
+        return _with_prefix(*_read_ring(q_BTHK, new), prefix), new
 
     seen_BT = jnp.maximum(first_BT, position_BT - (window - 1))
     if fresh:
@@ -110,12 +130,29 @@ def window_attention(
         turn = lambda x: _turn(x[:, time:], new.length_B)
         seen_BT = seen_BT - cache.length_B[:, None] + window
     offset_B = jnp.full((batch,), old, jnp.int32)
-    y_BTHK = causal_attention(q_BTHK, k_BSHK, v_BSHK, seen_BT, offset_B, block=block)
+    y_BTHK, sum_BTH = attention_and_sum(q_BTHK, k_BSHK, v_BSHK, seen_BT, offset_B, block=block)
+    y_BTHK = _with_prefix(y_BTHK, sum_BTH, prefix)
     return y_BTHK, new.replace(keys_BSHK=turn(k_BSHK), values_BSHK=turn(v_BSHK))
 
 
-def _read_ring(q_BTHK: jax.Array, cache: WindowCache) -> jax.Array:
-    """The last token of each row reads all slots that hold a token of its document."""
+def _with_prefix(y_BTHK: jax.Array, sum_BTH: jax.Array, prefix: Prefix | None) -> jax.Array:
+    """Join the softmax over the window, whose sum is `exp(sum)`, with the prefix's scores."""
+    if prefix is None:
+        return y_BTHK
+    score_BTHP = y_BTHK.shape[-1] ** -0.5 * jnp.einsum(
+        "bthk,phk->bthp", prefix.q_BTHK, prefix.k_PHK, preferred_element_type=jnp.float32
+    )
+    total_BTH = jnp.logaddexp(sum_BTH, jax.nn.logsumexp(score_BTHP, axis=-1))
+    weight_BTHP = jnp.exp(score_BTHP - total_BTH[..., None]).astype(y_BTHK.dtype)
+    rest_BTH1 = jnp.exp(sum_BTH - total_BTH)[..., None].astype(y_BTHK.dtype)
+    return rest_BTH1 * y_BTHK + jnp.einsum("bthp,phk->bthk", weight_BTHP, prefix.v_PHK)
+
+
+def _read_ring(q_BTHK: jax.Array, cache: WindowCache) -> tuple[jax.Array, jax.Array]:
+    """The last token of each row reads all slots that hold a token of its document.
+
+    Returns what it reads, and the logarithm of its softmax's sum.
+    """
     keys_BSHK, values_BSHK = cache.keys_BSHK, cache.values_BSHK
     window = keys_BSHK.shape[1]
     score_BHTS = q_BTHK.shape[-1] ** -0.5 * jnp.einsum(
@@ -126,7 +163,8 @@ def _read_ring(q_BTHK: jax.Array, cache: WindowCache) -> jax.Array:
     seen_BS = last_B[:, None] - age_BS >= cache.first_B[:, None]
     score_BHTS = jnp.where(seen_BS[:, None, None], score_BHTS, MASKED)
     weight_BHTS = jax.nn.softmax(score_BHTS, axis=-1).astype(values_BSHK.dtype)
-    return jnp.einsum("bhts,bshk->bthk", weight_BHTS, values_BSHK)
+    sum_BTH = jnp.swapaxes(jax.nn.logsumexp(score_BHTS, axis=-1), 1, 2)
+    return jnp.einsum("bhts,bshk->bthk", weight_BHTS, values_BSHK), sum_BTH
 
 
 def _put(ring_BSHK: jax.Array, x_B1HK: jax.Array, slot_B: jax.Array) -> jax.Array:

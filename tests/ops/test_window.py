@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hope_jax.ops.window import empty_cache, window_attention
+from hope_jax.ops.window import Prefix, empty_cache, window_attention
 
 TIME = 13
 
@@ -102,6 +102,49 @@ def test_rows_may_have_read_different_lengths():
         for row in range(2):
             expected = whole[row, at[row] : at[row] + count]
             np.testing.assert_allclose(y[row], expected, rtol=1e-5, atol=2e-6)
+
+
+def test_a_prefix_is_seen_from_everywhere():
+    """As more keys of one softmax, in value and gradient; and from token to token."""
+    q, k, v, dy = tensors()
+    plain, keys, values = tensors()[2], *(x[0, :3] for x in tensors()[1:3])
+    reset_BT = resets()
+
+    def read(q, k, v, plain, keys, values, cuts=()):
+        cache, parts, start = None, [], 0
+        for stop in (*cuts, TIME):
+            part = slice(start, stop)
+            y, cache = window_attention(
+                q[:, part], k[:, part], v[:, part], 5, cache, reset_BT[:, part],
+                prefix=Prefix(plain[:, part], keys, values), block=4,
+            )  # fmt: skip
+            parts.append(y)
+            start = stop
+        return jnp.concatenate(parts, 1)
+
+    def one_softmax(q, k, v, plain, keys, values):
+        ago_TS = jnp.arange(TIME)[:, None] - jnp.arange(TIME)[None]
+        document_BT = jnp.cumsum(reset_BT, axis=1)
+        same_BTS = document_BT[:, :, None] == document_BT[:, None]
+        seen_BTS = same_BTS & ((ago_TS >= 0) & (ago_TS < 5))[None]
+        score = jnp.where(seen_BTS[:, None], jnp.einsum("bthk,bshk->bhts", q, k), -jnp.inf)
+        score = jnp.concatenate([score, jnp.einsum("bthk,phk->bhtp", plain, keys)], -1)
+        weight = jax.nn.softmax(score / 2, axis=-1)  # the root of the size 4
+        y = jnp.einsum("bhts,bshk->bthk", weight[..., :TIME], v)
+        return y + jnp.einsum("bhtp,phk->bthk", weight[..., TIME:], values)
+
+    args = (q, k, v, plain, keys, values)
+
+    def value_and_grads(form):
+        y, pull = jax.vjp(form, *args)
+        return y, *pull(dy)
+
+    expected = jax.jit(value_and_grads, static_argnums=0)(one_softmax)
+    actual = jax.jit(value_and_grads, static_argnums=0)(read)
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=3e-6)
+    cut = jax.jit(functools.partial(read, cuts=(5, 6, 9, 10)))(*args)
+    np.testing.assert_allclose(cut, expected[0], rtol=1e-5, atol=3e-6)
 
 
 def test_gradients_pass_through_the_cache():
