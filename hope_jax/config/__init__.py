@@ -34,7 +34,14 @@ from hope_jax.config.rules import (
 )
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.sweeps import grid
-from hope_jax.config.titans import DeepMemoryConfig, DLAConfig, TitansConfig
+from hope_jax.config.titans import (
+    DeepMemoryConfig,
+    DLAConfig,
+    TitansConfig,
+    TitansMACConfig,
+    TitansMAGConfig,
+    TitansMALConfig,
+)
 from hope_jax.config.train import DataConfig, TrainConfig
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
@@ -66,6 +73,9 @@ __all__ = [
     "TTTLinearConfig",
     "TTTMLPConfig",
     "TitansConfig",
+    "TitansMACConfig",
+    "TitansMAGConfig",
+    "TitansMALConfig",
     "TrainConfig",
     "from_dict",
     "from_json",

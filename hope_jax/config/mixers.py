@@ -19,7 +19,13 @@ from hope_jax.config.linear_mixers import (
     RetNetConfig,
 )
 from hope_jax.config.sliding_window import SlidingWindowConfig
-from hope_jax.config.titans import DLAConfig, TitansConfig
+from hope_jax.config.titans import (
+    DLAConfig,
+    TitansConfig,
+    TitansMACConfig,
+    TitansMAGConfig,
+    TitansMALConfig,
+)
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
 
@@ -186,6 +192,9 @@ MixerConfig = (
     | CombaConfig
     | SlidingWindowConfig
     | TitansConfig
+    | TitansMACConfig
+    | TitansMAGConfig
+    | TitansMALConfig
     | DLAConfig
     | TTTLinearConfig
     | TTTMLPConfig

@@ -110,6 +110,75 @@ class TitansConfig(DeepMemoryConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class TitansMACConfig(DeepMemoryConfig):
+    """Memory as context of attention in segments (Behrouz et al. 2025, section 4.1).
+
+    `chunk` is the length of a segment.
+    """
+
+    type: ClassVar[str] = "titans_mac"
+
+    persistent: int = 4  # learned tokens that every query sees; at least 1
+    memory_gate: Literal["sigmoid", "silu"] = "sigmoid"  # of what the memory reads
+    rope_theta: float = 10_000.0  # rotary positions count from the start of the segment
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_attention(self, "persistent")
+        choose("mixer.memory_gate", self.memory_gate, "sigmoid", "silu")
+
+    def validate(self, dim: int) -> None:
+        """Check the fields that depend on the model width."""
+        super().validate(dim)
+        _check_even(self, dim)
+
+
+@dataclasses.dataclass(frozen=True)
+class TitansMAGConfig(DeepMemoryConfig):
+    """Memory as a gate of attention over a window (Behrouz et al. 2025, section 4.2)."""
+
+    type: ClassVar[str] = "titans_mag"
+
+    window: int = 256  # tokens that a query sees, itself among them
+    persistent: int = 4  # learned tokens that every query sees; at least 1
+    memory_gate: Literal["sigmoid", "silu"] = "sigmoid"  # of what the memory reads
+    rope_theta: float = 10_000.0
+    block: int = 128  # queries and keys scored at a time; bounds memory, not the result
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_attention(self, "window", "persistent", "block")
+        choose("mixer.memory_gate", self.memory_gate, "sigmoid", "silu")
+
+    def validate(self, dim: int) -> None:
+        """Check the fields that depend on the model width."""
+        super().validate(dim)
+        _check_even(self, dim)
+
+
+@dataclasses.dataclass(frozen=True)
+class TitansMALConfig(TitansConfig):
+    """Memory as a layer below attention over a window (Behrouz et al. 2025, section 4.3)."""
+
+    type: ClassVar[str] = "titans_mal"
+
+    window: int = 256  # tokens that a query sees, itself among them
+    persistent: int = 4  # learned tokens that every query sees; at least 1
+    inner_residual: bool = True  # whether attention sees the input beside what memory read
+    rope_theta: float = 10_000.0
+    block: int = 128  # queries and keys scored at a time; bounds memory, not the result
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_attention(self, "window", "persistent", "block")
+
+    def validate(self, dim: int) -> None:
+        """Check the fields that depend on the model width."""
+        super().validate(dim)
+        _check_even(self, dim)
+
+
+@dataclasses.dataclass(frozen=True)
 class DLAConfig(TitansConfig):
     """Deep linear attention: a Hebbian write and no momentum (Behrouz et al. 2025, Atlas).
 
@@ -122,3 +191,20 @@ class DLAConfig(TitansConfig):
     objective: Literal["l2", "dot"] = "dot"
     momentum: Literal["titans", "none"] = "none"
     hidden_norm: Literal["none", "l2"] = "l2"
+
+
+def _check_attention(config: DeepMemoryConfig, *fields: str) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        require(value >= 1, f"mixer.{field} is {value}; use at least 1")
+    require(
+        config.rope_theta > 0, f"mixer.rope_theta is {config.rope_theta}; use a positive base"
+    )
+
+
+def _check_even(config: DeepMemoryConfig, dim: int) -> None:
+    require(
+        dim // config.heads % 2 == 0,
+        f"model.dim {dim} over mixer.heads {config.heads} must be even, for rotary "
+        f"positions; choose heads that divide {dim // 2}",
+    )

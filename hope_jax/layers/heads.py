@@ -25,12 +25,14 @@ def project(module: nn.Module, name: str, x_BTD: jax.Array, heads: int, size: in
     return einsum("btd,dhk->bthk", x_BTD, w_DHK)
 
 
-def merge(module: nn.Module, config: ModelConfig, y_BTHV: jax.Array) -> jax.Array:
-    """Back to the width of the model with the weight `w_out` of `module`."""
+def merge(
+    module: nn.Module, config: ModelConfig, y_BTHV: jax.Array, name: str = "out"
+) -> jax.Array:
+    """Back to the width of the model with the weight `w_<name>` of `module`."""
     heads, size = y_BTHV.shape[2:]
     axes = ("heads", "head_dim", "embed")
     std = output_std(config, heads * size)
-    w_HVD = weight(module, "w_out", (heads, size, config.dim), axes, std)
+    w_HVD = weight(module, f"w_{name}", (heads, size, config.dim), axes, std)
     return einsum("bthv,hvd->btd", y_BTHV, w_HVD)
 
 
@@ -66,8 +68,9 @@ def convolved(
     reset_BT: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
     """`causal_conv` of all heads; D in the tail is the width of all heads together."""
-    flat_BTD = y_BTHK.reshape(*y_BTHK.shape[:2], -1)
-    kernel_JD = kernel_JHK.reshape(kernel_JHK.shape[0], -1)
+    batch, time, heads, size = y_BTHK.shape
+    flat_BTD = y_BTHK.reshape(batch, time, heads * size)
+    kernel_JD = kernel_JHK.reshape(-1, heads * size)
     flat_BTD, tail_BKD = causal_conv(flat_BTD, kernel_JD, tail_BKD, reset_BT)
     return flat_BTD.reshape(y_BTHK.shape), tail_BKD
 

@@ -24,6 +24,9 @@ MIXERS = {
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
     "sliding_window": "hope_jax.layers.sliding_window:SlidingWindowAttention",
     "titans": "hope_jax.layers.titans:Titans",
+    "titans_mac": "hope_jax.layers.titans_mac:TitansMAC",
+    "titans_mag": "hope_jax.layers.titans_mag:TitansMAG",
+    "titans_mal": "hope_jax.layers.titans_mal:TitansMAL",
     "ttt_linear": "hope_jax.layers.ttt:TTT",
     "ttt_mlp": "hope_jax.layers.ttt:TTT",
 }

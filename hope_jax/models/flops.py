@@ -22,6 +22,9 @@ from hope_jax.config import (
     SelfModifyingConfig,
     SlidingWindowConfig,
     TitansConfig,
+    TitansMACConfig,
+    TitansMAGConfig,
+    TitansMALConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -100,6 +103,33 @@ def _titans(config: ModelConfig, length: int) -> float:
     mixer, dim = config.mixer, config.dim
     projections = 4 + (mixer.gate != "none")
     return 2 * projections * dim**2 + _deep_memory(mixer, dim, length)
+
+
+def _titans_mag(config: ModelConfig, length: int) -> float:
+    """Projections of a memory beside attention over a window and to its prefix."""
+    mixer, dim = config.mixer, config.dim
+    attention = _sliding_window(config, length) + 2 * 2 * dim * mixer.persistent
+    prefix = 2 * 2 * dim**2 * mixer.persistent / length
+    return attention + prefix + 2 * 3 * dim**2 + _deep_memory(mixer, dim, length)
+
+
+def _titans_mac(config: ModelConfig, length: int) -> float:
+    """Attention in whole segments, to tokens and to retrievals; see `TitansMAC`."""
+    mixer, dim = config.mixer, config.dim
+    # queries, keys, values, what the memory is asked; keys and values of retrievals; what
+    # the memory is written with and asked again; out
+    projections = 4 + 2 + 3 + 1 + 2 * mixer.persistent / length
+    attention = 2 * 2 * dim * (2 * mixer.chunk + mixer.persistent)
+    sizes = mixer.sizes(dim)
+    retrieval = 2 * mixer.heads * sum(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    flops = 2 * dim**2 * projections + attention + retrieval
+    return flops + _deep_memory(mixer, dim, mixer.chunk)
+
+
+def _titans_mal(config: ModelConfig, length: int) -> float:
+    """The same, and what the memory reads has a projection and maybe a gate of its own."""
+    own = 1 + (config.mixer.gate != "none")
+    return _titans_mag(config, length) + own * 2 * config.dim**2
 
 
 def _deep_memory(mixer: DeepMemoryConfig, dim: int, length: int) -> float:
@@ -258,6 +288,9 @@ _MIXERS = {
     SelfModifyingConfig: _self_modifying,
     SlidingWindowConfig: _sliding_window,
     TitansConfig: _titans,
+    TitansMACConfig: _titans_mac,
+    TitansMAGConfig: _titans_mag,
+    TitansMALConfig: _titans_mal,
     TTTLinearConfig: _ttt,
     TTTMLPConfig: _ttt,
 }

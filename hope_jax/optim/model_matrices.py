@@ -16,7 +16,7 @@ _LAST_TWO = MuonDimensionNumbers(-2, -1)
 # where each has a memory of its own.
 _MATRICES = (
     (r"mixer/w_(q|k|v|query|key|value|query_key|gate)", MuonDimensionNumbers(-3, (-2, -1))),
-    (r"mixer/w_out", MuonDimensionNumbers((-3, -2), -1)),
+    (r"mixer/w_(memory_)?out", MuonDimensionNumbers((-3, -2), -1)),
     (r"mixer/memory_(in|value|out|\d+)", _LAST_TWO),
     (r"cms/period_\d+/w_(in|gate|out)", _LAST_TWO),
 )

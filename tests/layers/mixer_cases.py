@@ -19,6 +19,9 @@ from hope_jax.config import (
     SelfModifyingConfig,
     SlidingWindowConfig,
     TitansConfig,
+    TitansMACConfig,
+    TitansMAGConfig,
+    TitansMALConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -61,7 +64,11 @@ def _ttt(config: MixerConfig, matrices: str) -> Case:
 
 def _deep(config: MixerConfig, matrices: str) -> Case:
     """A deep memory of two layers."""
-    memory = lambda state: state.memory.weights.running
+
+    def memory(state):
+        state = state.memory
+        return getattr(state, "memory", state).weights.running
+
     return Case(config, _names(f"{matrices} memory_0 memory_1"), memory)
 
 
@@ -90,6 +97,17 @@ CASES = {
         ("block", (3, 64)),
     ),
     "titans": _deep(TitansConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
+    "titans_mac": _deep(
+        TitansMACConfig(heads=2, chunk=4, persistent=2), f"{_QKV} w_query w_key w_value"
+    ),
+    "titans_mag": _deep(
+        TitansMAGConfig(heads=2, chunk=4, window=6, persistent=2, block=4),
+        f"{_QKV} w_query w_key w_value",
+    ),
+    "titans_mal": _deep(
+        TitansMALConfig(heads=2, chunk=4, window=6, persistent=2, block=4),
+        f"{_QKV} w_gate w_memory_out w_query w_key w_value",
+    ),
     "ttt_linear": _ttt(TTTLinearConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in"),
     "ttt_mlp": _ttt(TTTMLPConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in memory_out"),
 }

@@ -20,6 +20,9 @@ from hope_jax.config import (
     SelfModifyingConfig,
     SlidingWindowConfig,
     TitansConfig,
+    TitansMACConfig,
+    TitansMAGConfig,
+    TitansMALConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -130,11 +133,20 @@ def test_inner_models(mixer):
         TitansConfig(heads=2, chunk=16),
         TitansConfig(heads=2, chunk=16, layers=3, hidden=48, gate="none"),
         DLAConfig(heads=2, chunk=16),
+        TitansMACConfig(heads=2, chunk=16, persistent=3),
     ],
 )
 def test_deep_memories(mixer):
     config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=CMSConfig(hidden=48))
     assert flops_per_token(config, 64).forward == pytest.approx(traced(config, 64), rel=0.01)
+
+
+@pytest.mark.parametrize("config", [TitansMAGConfig, TitansMALConfig])
+def test_a_memory_beside_attention(config):
+    """At one token; where there are more, blocks are counted above."""
+    mixer = config(heads=2, chunk=1, persistent=3)
+    config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=CMSConfig(hidden=48))
+    assert flops_per_token(config, 1).forward == pytest.approx(traced(config, 1), rel=0.01)
 
 
 def test_training_costs_three_forward_passes():

@@ -16,6 +16,9 @@ from hope_jax.config import (
     RetNetConfig,
     SlidingWindowConfig,
     TitansConfig,
+    TitansMACConfig,
+    TitansMAGConfig,
+    TitansMALConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -37,6 +40,9 @@ MIXERS = (
     pytest.param(CombaConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     SlidingWindowConfig(heads=2, window=3, block=4),
     pytest.param(TitansConfig(heads=2, chunk=4), marks=pytest.mark.slow),
+    pytest.param(TitansMACConfig(heads=2, chunk=4), marks=pytest.mark.slow),
+    pytest.param(TitansMAGConfig(heads=2, chunk=4, window=3), marks=pytest.mark.slow),
+    pytest.param(TitansMALConfig(heads=2, chunk=4, window=3), marks=pytest.mark.slow),
     TTTLinearConfig(heads=2, chunk=4),
     TTTMLPConfig(heads=2, chunk=4, backbone="transformer"),
 )

@@ -1,0 +1,94 @@
+"""Titans with memory as a gate: a sequence mixer of attention and a deep memory."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import flax.struct
+import jax
+
+from hope_jax.config import ModelConfig, TitansMAGConfig
+from hope_jax.layers.deep_memory import (
+    MemoryState,
+    fresh_state,
+    memory_layers,
+    memory_projections,
+    memory_tokens,
+    read_memory,
+)
+from hope_jax.layers.heads import merge
+from hope_jax.layers.linear import constant
+from hope_jax.layers.norm import rms_norm
+from hope_jax.layers.window import attend_window, attention_projections
+from hope_jax.ops.recompute import recomputed
+from hope_jax.ops.window import WindowCache
+
+_GATES = {"sigmoid": nn.sigmoid, "silu": nn.silu}
+
+
+@flax.struct.dataclass
+class TitansMAGState:
+    """Fast state of one layer: that of its memory, and the last tokens read."""
+
+    memory: MemoryState
+    cache: WindowCache
+
+
+class TitansMAG(nn.Module):
+    """Attention over a window, gated by what a deep memory reads (Behrouz et al. 2025).
+
+    arXiv:2501.00663, section 4.2: `o = y * gate(M(x))`, with attention's y and the memory's
+    read normalised by learned scales. Every query of the attention also sees some learned
+    tokens. The memory does not write them: see `hope_jax.layers.titans.Titans`.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        state: TitansMAGState | None = None,
+        reset_BT: jax.Array | None = None,
+        writes: bool = True,
+    ) -> tuple[jax.Array, TitansMAGState]:
+        """Attend to the window, write every token to the memory and read it there.
+
+        Args:
+          x_BTD: normalised inputs.
+          state: fast state to go on from; None: every row starts a document.
+          reset_BT: True where a document starts.
+          writes: False leaves the memory as it is; attention goes on.
+        """
+        config: TitansMAGConfig = self.config.mixer
+        batch, time, dim = x_BTD.shape
+        layers = memory_layers(self, dim)
+        weights = memory_projections(self, dim)
+        attention = attention_projections(self, dim, config.heads, config.persistent)
+        cache = None if state is None else state.cache
+        y_BTHK, cache = attend_window(self, attention, x_BTD, cache, reset_BT)
+        if time == 0:
+            fresh = fresh_state(config, layers, batch, dim, x_BTD.dtype)
+            return x_BTD, TitansMAGState(fresh, cache) if state is None else state
+        memory, tails = (
+            (None, None) if state is None else (state.memory.memory, state.memory.tails)
+        )
+        tokens, tails = memory_tokens(config, weights, x_BTD, tails, reset_BT)
+        m_BTHK, memory = read_memory(self, layers, tokens, memory, reset_BT, writes)
+        y_BTHK = gated_by_memory(self, y_BTHK, m_BTHK)
+        state = TitansMAGState(MemoryState(memory, tails), cache)
+        return merge(self, self.config, y_BTHK), state
+
+
+def gated_by_memory(module: nn.Module, y_BTHK: jax.Array, m_BTHK: jax.Array) -> jax.Array:
+    """`norm(y) * gate(norm(m))` per head, in the type of `y`; owns both norms' scales."""
+    shape, axes = y_BTHK.shape[2:], ("heads", "head_dim")
+    scales = [
+        constant(module, name, shape, axes, 1.0) for name in ("attention_norm", "read_norm")
+    ]
+    gate, eps = _GATES[module.config.mixer.memory_gate], module.config.norm_eps
+
+    def finish(y_BTHK, m_BTHK, y_scale, m_scale):
+        gate_BTHK = gate(rms_norm(m_BTHK, m_scale, eps)).astype(y_BTHK.dtype)
+        return rms_norm(y_BTHK, y_scale, eps).astype(y_BTHK.dtype) * gate_BTHK
+
+    return recomputed(finish)(y_BTHK, m_BTHK, *scales)
