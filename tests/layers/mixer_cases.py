@@ -39,6 +39,7 @@ class Case:
       memory: of a state, what `writes=False` must leave alone; None: no memory that learns.
       speed: a field that changes speed and not the result, with values to try.
       grows: whether the state grows with what was read.
+      attends: whether it sees the last tokens themselves beside its memory.
     """
 
     config: MixerConfig
@@ -46,6 +47,7 @@ class Case:
     memory: Callable[[Any], Any] | None = None
     speed: tuple[str, tuple[int, ...]] | None = None
     grows: bool = False
+    attends: bool = False
 
 
 def _names(text: str) -> frozenset[str]:
@@ -62,14 +64,14 @@ def _ttt(config: MixerConfig, matrices: str) -> Case:
     return Case(config, _names(matrices), lambda state: state.inner.layers)
 
 
-def _deep(config: MixerConfig, matrices: str) -> Case:
+def _deep(config: MixerConfig, matrices: str, attends: bool = False) -> Case:
     """A deep memory of two layers."""
 
     def memory(state):
         state = state.memory
         return getattr(state, "memory", state).weights.running
 
-    return Case(config, _names(f"{matrices} memory_0 memory_1"), memory)
+    return Case(config, _names(f"{matrices} memory_0 memory_1"), memory, attends=attends)
 
 
 _QKV = "w_q w_k w_v w_out"
@@ -103,10 +105,12 @@ CASES = {
     "titans_mag": _deep(
         TitansMAGConfig(heads=2, chunk=4, window=6, persistent=2, block=4),
         f"{_QKV} w_query w_key w_value",
+        attends=True,
     ),
     "titans_mal": _deep(
         TitansMALConfig(heads=2, chunk=4, window=6, persistent=2, block=4),
         f"{_QKV} w_gate w_memory_out w_query w_key w_value",
+        attends=True,
     ),
     "ttt_linear": _ttt(TTTLinearConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in"),
     "ttt_mlp": _ttt(TTTMLPConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in memory_out"),
