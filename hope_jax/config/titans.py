@@ -119,13 +119,14 @@ class TitansMACConfig(DeepMemoryConfig):
     type: ClassVar[str] = "titans_mac"
 
     persistent: int = 4  # learned tokens that every query sees; at least 1
-    memory_gate: Literal["sigmoid", "silu"] = "sigmoid"  # of what the memory reads
+    # The non-linearity of what the memory reads, which the paper leaves open.
+    memory_gate: Literal["silu", "sigmoid"] = "silu"
     rope_theta: float = 10_000.0  # rotary positions count from the start of the segment
 
     def __post_init__(self):
         super().__post_init__()
         _check_attention(self, "persistent")
-        choose("mixer.memory_gate", self.memory_gate, "sigmoid", "silu")
+        choose("mixer.memory_gate", self.memory_gate, "silu", "sigmoid")
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
@@ -141,14 +142,15 @@ class TitansMAGConfig(DeepMemoryConfig):
 
     window: int = 256  # tokens that a query sees, itself among them
     persistent: int = 4  # learned tokens that every query sees; at least 1
-    memory_gate: Literal["sigmoid", "silu"] = "sigmoid"  # of what the memory reads
+    # The non-linearity of what the memory reads, which the paper leaves open.
+    memory_gate: Literal["silu", "sigmoid"] = "silu"
     rope_theta: float = 10_000.0
     block: int = 128  # queries and keys scored at a time; bounds memory, not the result
 
     def __post_init__(self):
         super().__post_init__()
         _check_attention(self, "window", "persistent", "block")
-        choose("mixer.memory_gate", self.memory_gate, "sigmoid", "silu")
+        choose("mixer.memory_gate", self.memory_gate, "silu", "sigmoid")
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""

@@ -100,7 +100,9 @@ CASES = {
     ),
     "titans": _deep(TitansConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "titans_mac": _deep(
-        TitansMACConfig(heads=2, chunk=4, persistent=2), f"{_QKV} w_query w_key w_value"
+        TitansMACConfig(heads=2, chunk=4, persistent=2),
+        f"{_QKV} w_query w_key w_value",
+        attends=True,
     ),
     "titans_mag": _deep(
         TitansMAGConfig(heads=2, chunk=4, window=6, persistent=2, block=4),

@@ -136,7 +136,7 @@ def long_term(x_TD, params, config):
 
 
 def combined(y_THK, m_THK, params):
-    gate = sigmoid(rms(m_THK) * params["read_norm"])
+    gate = silu(rms(m_THK) * params["read_norm"])
     return np.einsum(
         "thk,hkd->td", rms(y_THK) * params["attention_norm"] * gate, params["w_out"]
     )
