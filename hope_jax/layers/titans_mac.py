@@ -9,7 +9,9 @@ import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig, TitansMACConfig
 from hope_jax.layers.deep_memory import (
+    Tails,
     activated,
+    empty_tails,
     memory_gates,
     memory_layers,
     memory_projections,
@@ -123,8 +125,8 @@ class TitansMAC(nn.Module):
             v_BCHK = einsum("btd,dhk->bthk", h_BCD, weights["w_value"])
             return first(rotate(k_BCHK, place_C)), first(v_BCHK)
 
-        def written(y_BHCK, tail, valid, reset, slots):
-            return self._written(weights, y_BHCK, tail, valid, reset, slots)
+        def written(y_BHCK, tails, valid, reset, slots):
+            return self._written(weights, y_BHCK, tails, valid, reset, slots)
 
         args = (
             recurrence_spec(config),
@@ -149,9 +151,9 @@ class TitansMAC(nn.Module):
         """The state of `batch` streams that have read nothing."""
         config: TitansMACConfig = self.config.mixer
         heads, past = config.heads, max(config.conv - 1, 0)
-        zeros = jnp.zeros((batch, heads, 2, config.chunk, dim // heads), dtype)
-        tail = jnp.zeros((batch, past, 3 * dim), dtype)
-        context = Context(zeros, zeros, tail, jnp.zeros((batch,), jnp.int32))
+        zeros = (jnp.zeros((batch, heads, config.chunk, dim // heads), dtype),) * 2
+        tails = empty_tails(config, batch, dim, dtype)
+        context = Context(zeros, zeros, tails, jnp.zeros((batch,), jnp.int32))
         weights = initial_weights(tuple(layers), batch, config.momentum == "titans")
         memory = MemoryAsContextState(weights, context, jnp.zeros((), jnp.int32))
         return TitansMACState(memory, jnp.zeros((batch, past, dim), dtype))
@@ -170,44 +172,43 @@ class TitansMAC(nn.Module):
         return recomputed(view)(q_BTHK, tail_BKD, *kernels)
 
     def _written(
-        self, weights, y_BHCK, tail_BJE, valid, reset, slots: Slots
-    ) -> tuple[Part, jax.Array]:
+        self, weights, y_BHCK, tails: Tails, valid, reset, slots: Slots
+    ) -> tuple[Part, Tails]:
         """What attention gave as queries, keys, values and gates of the memory.
 
-        The three convolutions are one over E = 3 D channels. Slots before the segment's first
-        new token are filled with the tail, which is where its last tokens were.
+        Slots before the segment's first new token are filled with the convolutions' tails,
+        which is where its last tokens were.
         """
         config: TitansMACConfig = self.config.mixer
         y_BCHK = jnp.swapaxes(y_BHCK, 1, 2)
         batch, time, heads, size = y_BCHK.shape
         y_BCD = y_BCHK.reshape(batch, time, heads * size)
-        side_by_side = lambda name: jnp.concatenate([weights[f"{name}_{r}"] for r in "qkv"], 1)
-        e_BCE = einsum("btd,dhk->bthk", y_BCD, side_by_side("w")).reshape(batch, time, -1)
-        past = tail_BJE.shape[1]
-        if config.conv:
-            stream_BSE = jnp.pad(e_BCE, ((0, 0), (past, 0), (0, 0)))
-            stream_BSE = jax.lax.dynamic_update_slice_in_dim(
-                stream_BSE, tail_BJE, slots.start, 1
-            )
-            reset_BS = None
-            if reset is not None:
-                reset_BS = jnp.pad(reset[:, 0], ((0, 0), (past, 0)))
-            kernel_JE = jnp.concatenate(
-                [weights[f"conv_{r}"].reshape(config.conv, -1) for r in "qkv"], 1
-            )
-            e_BCE = causal_conv(stream_BSE, kernel_JE, None, reset_BS)[0][:, past:]
-            tail_BJE = _last_of_document(stream_BSE, reset_BS, slots.stop, past)
-        e_BCRHK = e_BCE.reshape(batch, time, 3, heads, size)
-        roles = (activated(config, r, e_BCRHK[:, :, i]) for i, r in enumerate("qkv"))
-        tokens = MemoryTokens(*roles, **memory_gates(config, weights, y_BCD))
-        return heads_first(tokens).replace(valid=valid, reset=reset), tail_BJE
+        past = max(config.conv - 1, 0)
+        reset_BS = None
+        if reset is not None:
+            reset_BS = jnp.pad(reset[:, 0], ((0, 0), (past, 0)))
+        roles, new_tails = {}, {}
+        for role in "qkv":
+            x_BCHK = einsum("btd,dhk->bthk", y_BCD, weights[f"w_{role}"])
+            if config.conv:
+                x_BSD = x_BCHK.reshape(batch, time, heads * size)
+                x_BSD = jnp.pad(x_BSD, ((0, 0), (past, 0), (0, 0)))
+                x_BSD = jax.lax.dynamic_update_slice_in_dim(x_BSD, tails[role], slots.start, 1)
+                kernel_JD = weights[f"conv_{role}"].reshape(config.conv, -1)
+                x_BCD = causal_conv(x_BSD, kernel_JD, None, reset_BS)[0][:, past:]
+                x_BCHK = x_BCD.reshape(x_BCHK.shape)
+                new_tails[role] = _last_of_document(x_BSD, reset_BS, slots.stop, past)
+            roles[role] = activated(config, role, x_BCHK)
+        gates = memory_gates(config, weights, y_BCD)
+        tokens = MemoryTokens(roles["q"], roles["k"], roles["v"], **gates)
+        return heads_first(tokens).replace(valid=valid, reset=reset), new_tails
 
 
-def _last_of_document(stream_BSE, reset_BS, stop, past):
+def _last_of_document(x_BSD, reset_BS, stop, past):
     """The last `past` inputs before the slot `stop`; zeros for those of earlier documents."""
     cut = lambda x: jax.lax.dynamic_slice_in_dim(x, stop, past, 1)
     if reset_BS is None or past == 0:
-        return cut(stream_BSE)
+        return cut(x_BSD)
     document_BJ = cut(jnp.cumsum(reset_BS, axis=1, dtype=jnp.int32))
     same_BJ = document_BJ == document_BJ[:, -1:]
-    return jnp.where(same_BJ[..., None], cut(stream_BSE), 0)
+    return jnp.where(same_BJ[..., None], cut(x_BSD), 0)

@@ -21,6 +21,7 @@ that starts inside one starts a short one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -65,17 +66,18 @@ class Tokens:
 
 @flax.struct.dataclass
 class Context:
-    """The open segment; X is 2, of what was retrieved and of the tokens themselves.
+    """The open segment.
 
     Attributes:
-      keys_BHXCK, values_BHXCK: in the order of the segment; zeros after its last token.
-      tail: whatever `written` keeps from token to token.
+      keys, values: `[B, H, C, K]` each of what was retrieved and of the tokens themselves, in
+        the order of the segment; zeros after its last token.
+      tail: a tree, whatever `written` keeps from token to token.
       first_B: int32, where in the segment the document starts; 0 if it does before.
     """
 
-    keys_BHXCK: jax.Array
-    values_BHXCK: jax.Array
-    tail: jax.Array
+    keys: tuple[jax.Array, jax.Array]
+    values: tuple[jax.Array, jax.Array]
+    tail: Any
     first_B: jax.Array
 
 
@@ -97,9 +99,7 @@ class MemoryAsContextState:
 # Keys and values of retrievals `[B, H, C, K]` at places `[C]` of the segment.
 Remember = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 # What the memory is written with: `(y, tail, valid, reset, slots)` to its part and tail.
-Written = Callable[
-    [jax.Array, jax.Array, jax.Array, jax.Array | None, Slots], tuple[Part, jax.Array]
-]
+Written = Callable[[jax.Array, Any, jax.Array, jax.Array | None, Slots], tuple[Part, Any]]
 
 
 def read_by_segment(
@@ -136,9 +136,9 @@ def read_by_segment(
         start, frozen = chunk_start(rows, weights, part.reset, slots)
         new_k, new_v = remember(evaluate(spec, frozen, part.ask), place_C)
         known_C1 = (place_C < slots.start)[:, None]
-        fill = lambda old, *new: jnp.where(known_C1, old, jnp.stack(new, axis=2))
-        keys = fill(context.keys_BHXCK, new_k, part.k)
-        values = fill(context.values_BHXCK, new_v, part.v)
+        fill = lambda old, *new: jax.tree.map(lambda o, n: jnp.where(known_C1, o, n), old, new)
+        keys = fill(context.keys, new_k, part.k)
+        values = fill(context.values, new_v, part.v)
         document_BC, first_B = _documents(part.reset, context.first_B, chunk)
         seen_BTC = document_BC[:, :, None] == document_BC[:, None]
         seen_BTC = seen_BTC & (place_C[:, None] >= place_C[None])[None]
@@ -147,8 +147,7 @@ def read_by_segment(
         running, momentum, m = write_and_read(spec, rows, weights, start, frozen, write)
         there_C1 = ((place_C < slots.stop) & (slots.stop < chunk))[:, None]
         new = Context(
-            jnp.where(there_C1, keys, 0),
-            jnp.where(there_C1, values, 0),
+            *jax.tree.map(lambda x: jnp.where(there_C1, x, 0), (keys, values)),
             tail,
             jnp.where(slots.stop < chunk, first_B, 0),
         )
@@ -191,11 +190,11 @@ def read_by_token(
         if token.reset is not None:
             first_B = jnp.where(token.reset[:, 0, 0], place, first_B)
         new_k, new_v = remember(evaluate(spec, Frozen(weights.frozen), token.ask), place[None])
-        put = lambda old, *new: jax.lax.dynamic_update_slice_in_dim(
-            old, jnp.stack(new, axis=2).astype(old.dtype), place, 3
+        put = lambda old, *new: jax.tree.map(
+            lambda o, n: jax.lax.dynamic_update_slice_in_dim(o, n, place, 2), old, new
         )
-        keys = put(context.keys_BHXCK, new_k, token.k)
-        values = put(context.values_BHXCK, new_v, token.v)
+        keys = put(context.keys, new_k, token.k)
+        values = put(context.values, new_v, token.v)
         seen_BC = (place_C <= place)[None] & (place_C[None] >= first_B[:, None])
         y = attend(token.q, token.plain, keys, values, seen_BC[:, None], prefix)
         write, tail = written(y, context.tail, token.valid, token.reset, one)
@@ -217,8 +216,8 @@ def read_by_token(
 def attend(
     q: jax.Array,
     plain: jax.Array,
-    keys_BHXCK: jax.Array,
-    values_BHXCK: jax.Array,
+    keys: tuple[jax.Array, jax.Array],
+    values: tuple[jax.Array, jax.Array],
     seen_BTC: jax.Array,
     prefix: tuple[jax.Array, jax.Array],
 ) -> jax.Array:
@@ -226,25 +225,29 @@ def attend(
 
     Args:
       q, plain: `[B, H, T, K]` queries, and the same not rotated.
-      keys_BHXCK, values_BHXCK: see `Context`.
+      keys, values: see `Context`.
       seen_BTC: bool, which places of the segment a query sees, of both kinds.
       prefix: keys and values `[P, H, K]`.
     """
     k_PHK, v_PHK = prefix
-    batch, heads, time, size = q.shape
     score = lambda equation, x, k: (
-        size**-0.5 * jnp.einsum(equation, x, k, preferred_element_type=jnp.float32)
+        q.shape[-1] ** -0.5 * jnp.einsum(equation, x, k, preferred_element_type=jnp.float32)
     )
-    score_BHTXC = score("bhtk,bhxck->bhtxc", q, keys_BHXCK)
-    score_BHTXC = jnp.where(seen_BTC[:, None, :, None], score_BHTXC, MASKED)
-    score_BHTS = score_BHTXC.reshape(batch, heads, time, -1)
     score_BHTP = score("bhtk,phk->bhtp", plain, k_PHK)
-    weight = jax.nn.softmax(jnp.concatenate([score_BHTP, score_BHTS], -1), axis=-1)
-    weight = weight.astype(q.dtype)
-    prefixed = weight[..., : k_PHK.shape[0]]
-    weight_BHTXC = weight[..., k_PHK.shape[0] :].reshape(score_BHTXC.shape)
-    y = jnp.einsum("bhtxc,bhxck->bhtk", weight_BHTXC, values_BHXCK)
-    return y + jnp.einsum("bhtp,phk->bhtk", prefixed, v_PHK)
+    scores = [
+        jnp.where(seen_BTC[:, None], score("bhtk,bhck->bhtc", q, k), MASKED) for k in keys
+    ]
+    # Not as one array: split over a mesh, the gradient of the parts put side by side is wrong
+    # on some versions of the compiler.
+    total_BHT1 = jax.nn.logsumexp(score_BHTP, axis=-1, keepdims=True)
+    for score_BHTC in scores:
+        more_BHT1 = jax.nn.logsumexp(score_BHTC, axis=-1, keepdims=True)
+        total_BHT1 = jnp.logaddexp(total_BHT1, more_BHT1)
+    weight = lambda score: jnp.exp(score - total_BHT1).astype(q.dtype)
+    y = jnp.einsum("bhtp,phk->bhtk", weight(score_BHTP), v_PHK)
+    for score_BHTC, v in zip(scores, values, strict=True):
+        y = y + jnp.einsum("bhtc,bhck->bhtk", weight(score_BHTC), v)
+    return y
 
 
 def _documents(
