@@ -12,9 +12,11 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    MambaConfig,
     MixerConfig,
     ModelConfig,
     RetNetConfig,
+    SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
     TrainConfig,
@@ -33,13 +35,15 @@ BASELINES = {
         DeltaNetConfig,
         GatedDeltaNetConfig,
         CombaConfig,
+        MambaConfig,
+        SambaConfig,
         TTTLinearConfig,
         TTTMLPConfig,
     )
 }
 MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
-# Their blocks and mini-batches are part of what they compute.
-OWN_CHUNK = ("sliding_window", "ttt_linear", "ttt_mlp")
+# Their blocks and mini-batches are part of what they compute, or a scan has short ones.
+OWN_CHUNK = ("mamba", "samba", "sliding_window", "ttt_linear", "ttt_mlp")
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 
@@ -95,10 +99,10 @@ def model_config(name: str, settings: Settings) -> ModelConfig:
     choose("model", name, *MODELS)
     heads, chunk = settings.heads, settings.chunk
     mixer: MixerConfig
-    if name in OWN_CHUNK:
-        mixer = BASELINES[name](heads=heads)
-    elif name in BASELINES:
-        mixer = BASELINES[name](heads=heads, chunk=chunk)
+    if name in BASELINES:
+        known = {field.name for field in dataclasses.fields(BASELINES[name])}
+        changes = {"heads": heads, **({} if name in OWN_CHUNK else {"chunk": chunk})}
+        mixer = BASELINES[name](**{key: changes[key] for key in known & set(changes)})
     elif name in ("hope_attention", REFERENCE):
         mixer = AttentionConfig(heads=heads)
     else:

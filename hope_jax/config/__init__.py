@@ -7,6 +7,7 @@ from hope_jax.config.linear_mixers import (
     LinearAttentionConfig,
     RetNetConfig,
 )
+from hope_jax.config.mamba import MambaConfig, SambaConfig
 from hope_jax.config.mixers import (
     MIXER_CONFIGS,
     AttentionConfig,
@@ -52,12 +53,14 @@ __all__ = [
     "LevelConfig",
     "LinearAttentionConfig",
     "M3Rule",
+    "MambaConfig",
     "MixerConfig",
     "ModelConfig",
     "MuonRule",
     "OptimConfig",
     "RetNetConfig",
     "RuleConfig",
+    "SambaConfig",
     "SelfModifyingConfig",
     "SlidingWindowConfig",
     "TTTLinearConfig",

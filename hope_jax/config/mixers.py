@@ -18,6 +18,7 @@ from hope_jax.config.linear_mixers import (
     LinearAttentionConfig,
     RetNetConfig,
 )
+from hope_jax.config.mamba import MambaConfig, SambaConfig
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
@@ -183,6 +184,8 @@ MixerConfig = (
     | DeltaNetConfig
     | GatedDeltaNetConfig
     | CombaConfig
+    | MambaConfig
+    | SambaConfig
     | SlidingWindowConfig
     | TTTLinearConfig
     | TTTMLPConfig

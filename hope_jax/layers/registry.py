@@ -2,6 +2,8 @@
 
 A mixer is a Linen module `mixer(x_BTD, state, reset_BT, writes=True) -> (y_BTD, state)`.
 `state=None` is the fresh state; the state returned lets reading go on after the last token.
+Its input is normalised, unless the class says `takes_stream`: then it is the residual stream,
+for a mixer of several layers that have norms of their own.
 A new mixer is one configuration class, one file and one line here.
 """
 
@@ -19,7 +21,9 @@ MIXERS = {
     "delta_net": "hope_jax.layers.delta_net:DeltaNet",
     "gated_delta_net": "hope_jax.layers.delta_net:DeltaNet",
     "linear_attention": "hope_jax.layers.linear_attention:LinearAttention",
+    "mamba": "hope_jax.layers.mamba:Mamba",
     "retnet": "hope_jax.layers.retnet:RetNet",
+    "samba": "hope_jax.layers.samba:Samba",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
     "sliding_window": "hope_jax.layers.sliding_window:SlidingWindowAttention",
     "ttt_linear": "hope_jax.layers.ttt:TTT",

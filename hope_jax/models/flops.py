@@ -15,8 +15,10 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    MambaConfig,
     ModelConfig,
     RetNetConfig,
+    SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
     TTTLinearConfig,
@@ -55,12 +57,11 @@ def flops_per_token(config: ModelConfig, length: int) -> Flops:
     32768.0
     """
     dim = config.dim
-    products = 3 if config.cms.activation == "swiglu" else 2
     hidden = sum(split_hidden(config.cms_hidden, len(config.cms.periods)))
     mixer = _MIXERS[type(config.mixer)](config, length)
     return Flops(
         mixer=float(config.depth * mixer),
-        cms=float(config.depth * 2 * products * dim * hidden),
+        cms=float(config.depth * _feed_forward(config, hidden)),
         head=float(2 * dim * config.vocab_size),
     )
 
@@ -69,6 +70,24 @@ def _attention(config: ModelConfig, length: int) -> float:
     projections = 4 * 2 * config.dim**2
     seen = (length + 1) / 2  # keys that a causal query sees, on average
     return projections + 2 * 2 * config.dim * seen
+
+
+def _mamba(config: ModelConfig, length: int) -> float:
+    """The scan itself is element-wise; only what surrounds it is counted."""
+    del length
+    mixer, dim = config.mixer, config.dim
+    channels, rank = mixer.channels(dim), mixer.rank(dim)
+    return 2 * channels * (3 * dim + 2 * rank + 2 * mixer.state_size)
+
+
+def _samba(config: ModelConfig, length: int) -> float:
+    mlp = _feed_forward(config, config.cms_hidden)
+    return _mamba(config, length) + mlp + _sliding_window(config, length)
+
+
+def _feed_forward(config: ModelConfig, hidden: int) -> float:
+    products = 3 if config.cms.activation == "swiglu" else 2
+    return 2 * products * config.dim * hidden
 
 
 def _sliding_window(config: ModelConfig, length: int) -> float:
@@ -224,7 +243,9 @@ _MIXERS = {
     DeltaNetConfig: _delta_net,
     GatedDeltaNetConfig: _delta_net,
     LinearAttentionConfig: _linear_attention,
+    MambaConfig: _mamba,
     RetNetConfig: _retnet,
+    SambaConfig: _samba,
     SelfModifyingConfig: _self_modifying,
     SlidingWindowConfig: _sliding_window,
     TTTLinearConfig: _ttt,

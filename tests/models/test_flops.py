@@ -14,8 +14,10 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    MambaConfig,
     ModelConfig,
     RetNetConfig,
+    SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
     TTTLinearConfig,
@@ -120,6 +122,15 @@ def test_a_window_bounds_the_cost_of_a_token():
 def test_inner_models(mixer):
     config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=CMSConfig(hidden=48))
     assert flops_per_token(config, 64).forward == pytest.approx(traced(config, 64), rel=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["swiglu", "gelu"])
+def test_selective_scans(activation):
+    """Of one token, because attention computes whole blocks."""
+    cms = CMSConfig(hidden=48, activation=activation)
+    for mixer in (MambaConfig(), SambaConfig(heads=2)):
+        config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=cms)
+        assert flops_per_token(config, 1).forward == pytest.approx(traced(config, 1), rel=1e-6)
 
 
 def test_training_costs_three_forward_passes():
