@@ -13,8 +13,10 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    MambaConfig,
     MixerConfig,
     RetNetConfig,
+    SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
     TTTLinearConfig,
@@ -47,6 +49,10 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def _within(part: str, text: str) -> frozenset[str]:
+    return frozenset(f"{part}/{name}" for name in text.split())
+
+
 def _matrix(config: MixerConfig, matrices: str) -> Case:
     """A matrix memory."""
     memory = lambda state: state.memory_BHKV
@@ -57,6 +63,7 @@ def _ttt(config: MixerConfig, matrices: str) -> Case:
     return Case(config, _names(matrices), lambda state: state.inner.layers)
 
 
+_MAMBA = "w_expand w_expand_gate w_select w_step w_contract"
 _QKV = "w_q w_k w_v w_out"
 _ATTENTION = "w_query w_key w_value w_out"
 _BACKBONE = "w_query_key w_value w_gate w_out"
@@ -68,7 +75,21 @@ CASES = {
     "delta_net": _matrix(DeltaNetConfig(heads=2, chunk=4), _QKV),
     "gated_delta_net": _matrix(GatedDeltaNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "linear_attention": _matrix(LinearAttentionConfig(heads=2, chunk=4), _QKV),
+    "mamba": Case(
+        MambaConfig(state_size=4, chunk=4),
+        _names(_MAMBA),
+        lambda state: state.memory_BNE,
+        ("chunk", (1, 3, 64)),
+    ),
     "retnet": _matrix(RetNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
+    "samba": Case(
+        SambaConfig(heads=2, window=6, block=4, state_size=4, chunk=4),
+        _within("mamba", _MAMBA)
+        | _within("mlp", "w_in w_gate w_out")
+        | _within("attention", _ATTENTION),
+        lambda state: state.mamba.memory_BNE,
+        ("chunk", (1, 3, 64)),
+    ),
     "self_modifying": Case(
         SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
         _names("w_q w_gate w_out memory_in memory_value"),
