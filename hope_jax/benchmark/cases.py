@@ -13,6 +13,7 @@ from hope_jax.config import (
     GatedDeltaNetConfig,
     LinearAttentionConfig,
     MambaConfig,
+    MemoraConfig,
     MixerConfig,
     ModelConfig,
     RetNetConfig,
@@ -36,6 +37,7 @@ BASELINES = {
         GatedDeltaNetConfig,
         CombaConfig,
         MambaConfig,
+        MemoraConfig,
         SambaConfig,
         TTTLinearConfig,
         TTTMLPConfig,
@@ -43,7 +45,7 @@ BASELINES = {
 }
 MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
 # Their blocks and mini-batches are part of what they compute, or a scan has short ones.
-OWN_CHUNK = ("mamba", "samba", "sliding_window", "ttt_linear", "ttt_mlp")
+OWN_CHUNK = ("mamba", "memora", "samba", "sliding_window", "ttt_linear", "ttt_mlp")
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 

@@ -8,6 +8,7 @@ from hope_jax.config.linear_mixers import (
     RetNetConfig,
 )
 from hope_jax.config.mamba import MambaConfig, SambaConfig
+from hope_jax.config.memora import MemoraConfig
 from hope_jax.config.mixers import (
     MIXER_CONFIGS,
     AttentionConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "LinearAttentionConfig",
     "M3Rule",
     "MambaConfig",
+    "MemoraConfig",
     "MixerConfig",
     "ModelConfig",
     "MuonRule",

@@ -19,6 +19,7 @@ from hope_jax.config.linear_mixers import (
     RetNetConfig,
 )
 from hope_jax.config.mamba import MambaConfig, SambaConfig
+from hope_jax.config.memora import MemoraConfig
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
@@ -185,6 +186,7 @@ MixerConfig = (
     | GatedDeltaNetConfig
     | CombaConfig
     | MambaConfig
+    | MemoraConfig
     | SambaConfig
     | SlidingWindowConfig
     | TTTLinearConfig

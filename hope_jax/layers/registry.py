@@ -22,6 +22,7 @@ MIXERS = {
     "gated_delta_net": "hope_jax.layers.delta_net:DeltaNet",
     "linear_attention": "hope_jax.layers.linear_attention:LinearAttention",
     "mamba": "hope_jax.layers.mamba:Mamba",
+    "memora": "hope_jax.layers.memora:Memora",
     "retnet": "hope_jax.layers.retnet:RetNet",
     "samba": "hope_jax.layers.samba:Samba",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",

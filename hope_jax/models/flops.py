@@ -16,6 +16,7 @@ from hope_jax.config import (
     GatedDeltaNetConfig,
     LinearAttentionConfig,
     MambaConfig,
+    MemoraConfig,
     ModelConfig,
     RetNetConfig,
     SambaConfig,
@@ -110,6 +111,24 @@ def _ttt(config: ModelConfig, length: int) -> float:
         products = 3 + (index > 0)
         per_head += products * 2 * inputs * outputs + 2 * chunk * (inputs + outputs)
     return 4 * 2 * dim**2 + 2 * dim * mixer.heads + mixer.heads * per_head
+
+
+def _memora(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    heads, size, chunk = mixer.heads, dim // mixer.heads, min(mixer.chunk, length)
+    hidden = mixer.hidden_size(dim)
+    # of both layers: the key, the query, the gradient's way back through one, the step
+    products = 2 + 2 + 1 + 2 + 3 / chunk  # the lag token has a key and a way back too
+    per_head = products * 2 * size * hidden
+    if mixer.read == "linear":
+        per_head += 2 * 2 * chunk * (size + hidden)
+    values = 4 if mixer.gate == "none" else 5
+    gates = mixer.heads  # retention
+    if mixer.rate_rank is None:
+        gates += mixer.heads
+    else:
+        gates += 2 * mixer.rate_rank
+    return values * 2 * dim**2 + 2 * dim * gates + heads * per_head
 
 
 def _self_modifying(config: ModelConfig, length: int) -> float:
@@ -244,6 +263,7 @@ _MIXERS = {
     GatedDeltaNetConfig: _delta_net,
     LinearAttentionConfig: _linear_attention,
     MambaConfig: _mamba,
+    MemoraConfig: _memora,
     RetNetConfig: _retnet,
     SambaConfig: _samba,
     SelfModifyingConfig: _self_modifying,

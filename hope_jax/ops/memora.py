@@ -9,25 +9,25 @@ learned scale and bias::
     loss(W; k, v) = 1/2 |M(k) - v|^2
     W_t = c softmax(alpha_t log W_{t-1} - eta_t grad loss(W_{t-1}; k_t, v_t))
 
-Weights are positive and each slice of them sums to c; LN subtracts the mean, so outputs have both
-signs all the same. The factor of the squared norm is in eta. Because the softmax forgets what is
-common to a slice, the weights never have to leave log space: A = log W obeys
+Weights are positive and each slice of them sums to c; LN subtracts the mean, so outputs have
+both signs all the same. The factor of the squared norm is in eta. Because the softmax forgets
+what is common to a slice, the weights never have to leave log space: A = log W obeys
 `A_t = alpha_t A_{t-1} - eta_t grad`, and that is the state.
 
-In parallel (section 5 of the paper) softmax and logarithm are applied at the first token of each
-chunk of C tokens alone, the lag token. It is written as above and gives W_1; the other
+In parallel (section 5 of the paper) softmax and logarithm are applied at the first token of
+each chunk of C tokens alone, the lag token. It is written as above and gives W_1; the other
 gradients of the chunk are taken at W_1, and its weights follow the plain recurrence::
 
     M_t = alpha_t M_{t-1} - eta_t grad loss(W_1; k_t, v_t)
 
 A token reads M_t after its own write. Where the next chunk needs log M, which may not exist,
-because M need not be positive, this module has the recurrence of A with the same gradients. With C
-= 1 every token is a lag token, and nothing is approximated.
+because M need not be positive, this module has the recurrence of A with the same gradients.
+With a C of 1 every token is a lag token, and nothing is approximated.
 
-A gradient is `x u^T` with x the input of a layer and u what comes back to its output, so a chunk
-needs the x and u of its tokens and no matrix per token. A chunk ends where the position in the
-stream is a multiple of C, and where a document ends: a document that starts inside a chunk has its
-first, short chunk at the initial weights, without a lag token.
+A gradient is `x u^T` with x the input of a layer and u what comes back to its output, so a
+chunk needs the x and u of its tokens and no matrix per token. A chunk ends where the position
+in the stream is a multiple of C, and where a document ends: a document that starts inside a
+chunk has its first, short chunk at the initial weights, without a lag token.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def read_by_chunk(
             restarted_BC = jnp.cumsum(reset_BC, 1) > 0
         apply = _Weights(memory, logits, initial, restarted_BC)
         new_C = new_C & (slot_C > 0)
-        alpha_BHC = jnp.where(new_C, token.alpha_BTH, 1.0)
+        alpha_BHC = jnp.where(new_C[None, None], token.alpha_BTH, 1.0)
         between_BHCC, since_BHC = _retained(alpha_BHC, kept_BH, reset_BC)
         written = _gradients(memory, apply, token)
         written = _choose(new_C, written, pending, axis=2)
@@ -402,12 +402,14 @@ def _read_only(memory, initial, q_BHTK, state: MemoraState, reset_BT):
 
 
 def _forget(initial, state: MemoraState, reset_B: jax.Array) -> MemoraState:
-    nothing = jax.tree.map(jnp.zeros_like, state.written)
-    ones_BH = jnp.ones_like(state.kept_BH)
-    new = _choose(
-        reset_B, (initial, nothing, ones_BH), (state.logits, state.written, state.kept_BH)
+    logits, kept_BH = _choose(
+        reset_B,
+        (initial, jnp.ones_like(state.kept_BH)),
+        (state.logits, state.kept_BH),
     )
-    return MemoraState(*new, state.position)
+    zeros = lambda w: w.replace(u_BHCO=jnp.zeros_like(w.u_BHCO))
+    written = _choose(reset_B, tuple(zeros(w) for w in state.written), state.written)
+    return MemoraState(logits, written, kept_BH, state.position)
 
 
 def _retained(alpha_BHC, kept_BH, reset_BC):

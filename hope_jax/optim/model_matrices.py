@@ -20,6 +20,8 @@ _MATRICES = (
         MuonDimensionNumbers(-3, (-2, -1)),
     ),
     (r"mixer/(attention/)?w_out", MuonDimensionNumbers((-3, -2), -1)),
+    (r"mixer/w_rate_in", _LAST_TWO),
+    (r"mixer/w_rate_out", MuonDimensionNumbers(-3, (-2, -1))),
     (r"mixer/(mamba/)?w_(expand|expand_gate|contract|select|step)", _LAST_TWO),
     (r"mixer/mlp/w_(in|gate|out)", _LAST_TWO),
     (r"mixer/memory_(in|value|out)", _LAST_TWO),

@@ -14,6 +14,7 @@ from hope_jax.config import (
     GatedDeltaNetConfig,
     LinearAttentionConfig,
     MambaConfig,
+    MemoraConfig,
     MixerConfig,
     RetNetConfig,
     SambaConfig,
@@ -81,9 +82,14 @@ CASES = {
         lambda state: state.memory_BNE,
         ("chunk", (1, 3, 64)),
     ),
+    "memora": Case(
+        MemoraConfig(heads=2, chunk=4, rate_rank=4),
+        _names(f"{_QKV} w_gate w_rate_in w_rate_out memory_in memory_out"),
+        lambda state: [state.memory.logits, [w.u_BHCO for w in state.memory.written]],
+    ),
     "retnet": _matrix(RetNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "samba": Case(
-        SambaConfig(heads=2, window=6, block=4, state_size=4, chunk=4),
+        SambaConfig(heads=2, window=3, block=4, state_size=4, chunk=4),
         _within("mamba", _MAMBA)
         | _within("mlp", "w_in w_gate w_out")
         | _within("attention", _ATTENTION),

@@ -15,6 +15,7 @@ from hope_jax.config import (
     GatedDeltaNetConfig,
     LinearAttentionConfig,
     MambaConfig,
+    MemoraConfig,
     ModelConfig,
     RetNetConfig,
     SambaConfig,
@@ -116,6 +117,8 @@ def test_a_window_bounds_the_cost_of_a_token():
     "mixer",
     [
         TTTLinearConfig(heads=2, chunk=16),
+        MemoraConfig(heads=2, chunk=16, rate_rank=8),
+        MemoraConfig(heads=2, chunk=8, hidden=24, rate_rank=None, read="lag", gate="none"),
         TTTMLPConfig(heads=2, chunk=8, hidden=48, backbone="transformer"),
     ],
 )
