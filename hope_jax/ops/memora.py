@@ -222,7 +222,7 @@ def read_by_chunk(
             new_C = (index * chunk + slot_C >= offset) & (index * chunk + slot_C < end)
         if reset_BC is not None:
             logits = _choose(reset_BC[:, 0], initial, logits)
-        logits = _written_lag(memory, logits, token, new_C[0])
+        logits = _written_lag(memory, logits, token, new_C[0] if ragged else True)
         restarted_BC = None
         if reset_BC is not None:
             reset_BC = reset_BC & (slot_C > 0)[None]
@@ -342,7 +342,7 @@ class _Weights:
         return jax.lax.cond(self.any_restarted, both, here, x)
 
 
-def _written_lag(memory: Memory, logits, token: Tokens, lag: jax.Array):
+def _written_lag(memory: Memory, logits, token: Tokens, lag: bool | jax.Array):
     """Logarithms of W_1: the first token of the chunk is written whole, if it is there."""
     first = jax.tree.map(lambda x: x[:, :, :1], token)
 
@@ -354,6 +354,8 @@ def _written_lag(memory: Memory, logits, token: Tokens, lag: jax.Array):
             for a, w in zip(logits, written, strict=True)
         )
 
+    if lag is True:
+        return write(logits)
     return jax.lax.cond(lag, write, lambda logits: logits, logits)
 
 

@@ -66,6 +66,17 @@ def test_mamba_is_its_published_block():
     np.testing.assert_allclose(state.memory_BNE[0], h, rtol=1e-4, atol=1e-5)
 
 
+def test_without_a_convolution():
+    """There is no tail then, and every token stands for itself but for the memory."""
+    apply, params, x_BTD = started(MambaConfig(chunk=4, state_size=3, conv=0))
+    y_BTD, state = apply({"params": params}, x_BTD)
+    assert state.tail_BKE is None and "conv" not in params and "conv_bias" not in params
+    _, state = apply({"params": params}, x_BTD[:, :6])
+    for t in range(6, 8):
+        one_BTD, state = apply({"params": params}, x_BTD[:, t : t + 1], state)
+        np.testing.assert_allclose(one_BTD[:, 0], y_BTD[:, t], rtol=1e-4, atol=1e-5)
+
+
 def test_mamba_starts_as_published():
     module = make_mixer(ModelConfig(dim=64, mixer=MambaConfig()))
     params = nn.unbox(module.init(jax.random.key(3), jnp.zeros((1, 2, 64))))["params"]
