@@ -69,8 +69,9 @@ def test_a_mesh_of_eight_equals_one_device(mixer):
         step = jax.jit(jax.value_and_grad(loss), out_shardings=(None, shardings))
         value, grads = step(*args)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    # normalised reads of next to nothing make roundings in gradients larger
-    atol = 3e-5 if mixer.type == "comba" else 1e-6
+    # normalised reads of next to nothing make roundings in gradients larger, and so do more
+    # layers; rounding the weights of Memora changes the embedding's gradient by up to 8e-5
+    atol = {"comba": 3e-5, "memora": 2e-4, "samba": 3e-5}.get(mixer.type, 1e-6)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol),
         jax.device_get(grads),
