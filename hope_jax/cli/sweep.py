@@ -4,10 +4,15 @@ Finished points are skipped and stopped ones go on, so the command can be repeat
 fails does not stop the others. On a cluster, `--index` runs one point: give it the index of
 the array job or of the job's completion.
 
+With `--tune FIELD`, points that differ in FIELD alone are a row. A row goes on beyond its end
+for as long as the best held-out loss is there, and its best value is then run with more
+seeds. `--list` and `--index` count rows.
+
 examples:
   hope sweep experiments/optimizers/wikitext.py --list
   hope sweep experiments/optimizers/wikitext.py --local 2 --set data.path=data/wikitext-2
   hope sweep experiments/optimizers/wikitext.py --index $JOB_COMPLETION_INDEX
+  hope sweep experiments/optimizers/wikitext.py --local 2 --tune optim.lr --seeds 3
   hope report runs/wikitext --best optim.lr
 """
 
@@ -37,6 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="change a field of all points, e.g. --set steps=100; may be given several times",
     )
     parser.add_argument(
+        "--tune", metavar="FIELD", help="find the best value of this field in every row"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=None,
+        metavar="N",
+        help="with --tune: runs of the best value, its first included (default: 3)",
+    )
+    parser.add_argument(
+        "--discard-checkpoints",
+        action="store_true",
+        help="remove the checkpoints of finished runs",
+    )
+    parser.add_argument(
         "--workdir",
         type=Path,
         metavar="DIR",
@@ -50,22 +70,35 @@ def run(args: argparse.Namespace) -> int:
 
     points = load_sweep(args.file, args.set)
     folder = args.workdir or Path("runs") / Path(args.file.partition(":")[0]).stem
+    rows = _rows(points, args)
     if args.list:
-        _list(points, folder)
+        _list(points if rows is None else rows, folder)
         return 0
-    if args.index is not None and not 0 <= args.index < len(points):
-        raise ValueError(f"--index {args.index}: the points are 0 to {len(points) - 1}")
+    what = points if rows is None else rows
+    if args.index is not None and not 0 <= args.index < len(what):
+        kind = "points" if rows is None else "rows"
+        raise ValueError(f"--index {args.index}: the {kind} are 0 to {len(what) - 1}")
     if args.local is not None and args.local < 1:
         raise ValueError(f"--local {args.local}: run at least 1 at a time")
 
-    from hope_jax.sweeps import run_points
+    from hope_jax.sweeps import run_points, tune_rows
     from hope_jax.sweeps.report import COMMAND
 
     folder.mkdir(parents=True, exist_ok=True)
-    sets = "".join(f" --set {shlex.quote(item)}" for item in args.set)
-    (folder / COMMAND).write_text(f"hope sweep {args.file} --local 1{sets}\n")
-    chosen = points if args.index is None else [points[args.index]]
-    endings = run_points(chosen, folder, args.local or 1)
+    (folder / COMMAND).write_text(_command(args) + "\n")
+    chosen = what if args.index is None else [what[args.index]]
+    at_once, keep = args.local or 1, not args.discard_checkpoints
+    if rows is None:
+        endings = run_points(chosen, folder, at_once, keep_checkpoints=keep)
+    else:
+        endings = tune_rows(
+            chosen,
+            args.tune,
+            folder,
+            seeds=args.seeds or 3,
+            at_once=at_once,
+            keep_checkpoints=keep,
+        )
     failed = [ending for ending in endings if ending.how == "failed"]
     for ending in failed:
         print(f"failed: {ending.point.name}, see {ending.log}")
@@ -73,17 +106,45 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _list(points, folder: Path) -> None:
+def _rows(points, args: argparse.Namespace):
+    """Rows of the tuned field, or None."""
+    if args.tune is None:
+        if args.seeds is not None:
+            raise ValueError(
+                "--seeds belongs to --tune; without it, seeds are points of sweep()"
+            )
+        return None
+    if args.seeds is not None and args.seeds < 1:
+        raise ValueError(f"--seeds {args.seeds}: use at least 1")
+    from hope_jax.sweeps import rows_of
+
+    clash = [item for item in args.set if item.partition("=")[0] in (args.tune, "seed")]
+    if clash:
+        raise ValueError(f"--set {clash[0]}: --tune {args.tune} chooses it")
+    return rows_of(points, args.tune)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What makes all of the runs, wherever they were made."""
+    words = ["hope", "sweep", args.file, "--local", "1"]
+    words += [word for item in args.set for word in ("--set", item)]
+    if args.tune:
+        words += ["--tune", args.tune, "--seeds", str(args.seeds or 3)]
+    return shlex.join(words)
+
+
+def _list(items, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for name in ("index", "name", "state"):
         table.add_column(name, overflow="fold")
-    for index, point in enumerate(points):
-        workdir = folder / point.name
-        state = "begun" if workdir.exists() else ""
-        if (workdir / "summary.json").exists():
+    for index, item in enumerate(items):
+        folders = [folder / point.name for point in getattr(item, "points", [item])]
+        finished = sum((path / "summary.json").exists() for path in folders)
+        state = "begun" if any(path.exists() for path in folders) else ""
+        if finished == len(folders):
             state = "finished"
-        table.add_row(str(index), point.name, state)
+        table.add_row(str(index), item.name, state)
     Console().print(table)

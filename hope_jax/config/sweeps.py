@@ -97,6 +97,18 @@ def load_sweep(path: str, sets: Sequence[str] = ()) -> list[Point]:
     return [*points.values()]
 
 
+def changed(point: Point, changes: Mapping[str, Any]) -> Point:
+    """The point with more changes, and the name that goes with them.
+
+    Raises:
+      ValueError: a change does not fit.
+    """
+    changes = {**point.changes, **changes}
+    name = point_name(changes)
+    fields = {k: v for k, v in changes.items() if k != VARIANT}
+    return Point(name, changes, override(point.config, {**fields, "name": name}))
+
+
 def point_name(changes: Mapping[str, Any]) -> str:
     """What a point is called, from its changes.
 

@@ -53,6 +53,7 @@ class TrainConfig:
     sample_tokens: int = 300  # length of the text printed at the end; 0: none
     sample_prompt: str = "\n"
     position_plot: bool = True  # loss by position, memory writes on and off
+    ngrams: bool = True  # count n-gram models of the training text, to compare with
 
     def __post_init__(self):
         for field in (

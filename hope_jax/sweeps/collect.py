@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from hope_jax.config import from_dict
+from hope_jax.models import abstract_state
 from hope_jax.training.metrics import LOG, read_log
 from hope_jax.training.workdir import SUMMARY, flat
 
@@ -34,6 +39,20 @@ class Run:
     def loss(self) -> float:
         """Held-out loss, nats per token."""
         return self.summary["held_out"]["loss"]
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Median over the logged steps; None if none was logged."""
+        records = read_log(self.path / LOG)
+        rates = [r["tokens_per_second"] for r in records if "tokens_per_second" in r]
+        return statistics.median(rates) if rates else None
+
+    @property
+    def state_bytes(self) -> int:
+        """Fast state of one sequence, after as many tokens as one has in training."""
+        config = from_dict(self.summary["config"])
+        state = abstract_state(config.model, length=config.data.length)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
     def curve(self) -> list[tuple[int, float]]:
         """Steps and training losses."""

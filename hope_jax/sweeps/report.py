@@ -74,7 +74,8 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
         [
             f"# {folder.name}\n",
             f"{len(runs)} finished runs. Losses are nats per token on held-out text, mean over "
-            "seeds with the range in brackets.\n",
+            "seeds with the range in brackets. Tokens per second are the median of what was "
+            "logged; the state is that of one sequence after a training window.\n",
             table(shown, groups, fields, best),
             "",
             *(f"![{p.stem}]({p.name})" for p in pictures),
@@ -98,11 +99,15 @@ def group(runs: Sequence[Run], fields: Sequence[str]) -> list[Group]:
 
 
 def at_best(groups: Sequence[Group], field: str) -> list[Group]:
-    """Of the groups that differ in `field` alone, the one with the lowest loss."""
+    """Of the groups that differ in `field` alone, the one with the lowest loss.
+
+    Where some were run with more seeds than others, as the best is after tuning, only the
+    former are asked: of one run each, the luckiest would win.
+    """
     rows: dict[str, list[Group]] = {}
     for one in groups:
         rows.setdefault(row_of(one, field), []).append(one)
-    return [min(row, key=lambda g: g.loss) for row in rows.values()]
+    return [min(row, key=lambda g: (-len(g.runs), g.loss)) for row in rows.values()]
 
 
 def row_of(one: Group, field: str) -> str:
@@ -122,13 +127,14 @@ def table(
         "writes off",
         "parameters",
     ]
-    head += ["tokens", "CPU min", "skipped", "seeds"]
+    head += ["tokens", "tokens/s", "state, KiB", "CPU min", "skipped", "seeds"]
     if best is not None:
         head.append(f"loss at every {names[best]}")
     lines = [head, ["---"] * len(head)]
     for one in shown:
         first = one.runs[0].summary
         off = [s["loss"] for r in one.runs if (s := r.summary.get("held_out_without_writes"))]
+        speeds = [speed for r in one.runs if (speed := r.tokens_per_second)]
         bits = [r.summary["held_out"].get("bits_per_byte") for r in one.runs]
         cells = [
             *("" if one.values[f] is None else show(one.values[f]) for f in fields),
@@ -137,6 +143,8 @@ def table(
             spread(off) if off else "",
             f"{first['parameters']:,}",
             f"{first['tokens']:,}",
+            f"{statistics.median(speeds):,.0f}" if speeds else "",
+            f"{one.runs[0].state_bytes / 1024:,.1f}",
             spread([r.summary["cpu_seconds"] / 60 for r in one.runs], 1),
             str(sum(r.summary["skipped_steps"] for r in one.runs)),
             str(len(one.runs)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Literal
 
 from hope_jax.config import to_json
 from hope_jax.config.sweeps import Point
-from hope_jax.training.workdir import SUMMARY
+from hope_jax.training.workdir import CHECKPOINTS, SUMMARY
 
 CONFIG, LOG = "point.json", "log.txt"
 PATIENCE = 60.0  # seconds that a run has to save when it is told to stop
@@ -48,6 +49,7 @@ def run_points(
     folder: Path,
     at_once: int = 1,
     say: Callable[[str], None] = print,
+    keep_checkpoints: bool = True,
 ) -> list[Ending]:
     """Train every point in `folder/NAME`, `at_once` at a time.
 
@@ -59,8 +61,9 @@ def run_points(
       folder: where the folders of the runs are.
       at_once: runs at the same time.
       say: called with one line when a run begins or ends.
+      keep_checkpoints: False removes those of finished runs, which fill disks.
     """
-    crew = _Crew(folder, say, len(points))
+    crew = Crew(folder, say, len(points), keep_checkpoints)
     with ThreadPoolExecutor(at_once) as pool:
         endings = [pool.submit(crew.run, point) for point in points]
         try:
@@ -71,11 +74,25 @@ def run_points(
             raise
 
 
-class _Crew:
-    """The runs at work, and how many are behind them."""
+class Crew:
+    """The runs at work, and how many are behind them; may be used by several threads.
 
-    def __init__(self, folder: Path, say: Callable[[str], None], total: int):
+    Args:
+      folder: where the folders of the runs are.
+      say: called with one line when a run begins or ends.
+      total: number of runs, where it is known.
+      keep_checkpoints: False removes those of finished runs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        say: Callable[[str], None],
+        total: int | None = None,
+        keep_checkpoints: bool = True,
+    ):
         self._folder, self._say, self._total = folder, say, total
+        self._keep_checkpoints = keep_checkpoints
         self._lock = threading.Lock()
         self._at_work: set[subprocess.Popen] = set()
         self._stopping = False
@@ -106,6 +123,8 @@ class _Crew:
         with self._lock:
             self._at_work.discard(process)
         if status == 0:
+            if not self._keep_checkpoints:
+                shutil.rmtree(workdir / CHECKPOINTS, ignore_errors=True)
             return self._end(Ending(point, "done", log))
         stopped = status in (128 + signal.SIGTERM, -signal.SIGTERM)
         return self._end(Ending(point, "stopped" if stopped else "failed", log))
@@ -126,7 +145,7 @@ class _Crew:
     def _end(self, ending: Ending) -> Ending:
         with self._lock:
             self._ended += 1
-            count = f"{self._ended}/{self._total}"
+            count = f"{self._ended}/{self._total}" if self._total else f"{self._ended}"
         why = f": {ending.last_line}" if ending.how == "failed" else ""
         self._say(f"{count} {ending.point.name}: {ending.how}{why}")
         return ending

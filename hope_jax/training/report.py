@@ -49,7 +49,8 @@ class Results:
       frozen: reading without writing to the memories; None without memories, or if the
         configuration does not ask for it.
       baselines: n-gram models of the same training text on the same held-out text, by
-        name, in nats per token; empty for other than byte-level data.
+        name, in nats per token; empty for other than byte-level data, or if the
+        configuration does not ask for them.
     """
 
     final: Evaluation
@@ -111,7 +112,8 @@ def _evaluate(
     frozen = None
     if config.position_plot and final.write_events:
         frozen = evaluator(params, held_out, count, writes=False)
-    return Results(final, frozen, _baselines(data, held_out, final.tokens))
+    baselines = _baselines(data, held_out, final.tokens) if config.ngrams else {}
+    return Results(final, frozen, baselines)
 
 
 def _baselines(data: Dataset, held_out: Dataset, tokens: int) -> dict[str, float]:

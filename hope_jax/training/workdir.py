@@ -29,6 +29,7 @@ HARMLESS = {
     "sample_tokens",
     "sample_prompt",
     "position_plot",
+    "ngrams",
     "data.workers",
 }
 

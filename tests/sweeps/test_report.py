@@ -26,7 +26,9 @@ def finish(folder, name, loss, **changes):
         "versions": {"jax": "1"},
     }
     (run / "summary.json").write_text(json.dumps(summary))
-    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 5.0}\n{"step": 2, "loss": 4.0}\n')
+    (run / "metrics.jsonl").write_text(
+        '{"step": 1, "loss": 5.0}\n{"step": 2, "loss": 4.0, "tokens_per_second": 1500.0}\n'
+    )
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_a_failure_stops_nothing_and_what_is_finished_is_skipped(program, tmp_pa
 
 def test_stopping_lets_runs_save_and_begins_no_more(program, tmp_path):
     said = []
-    crew = runner._Crew(tmp_path, said.append, 2)
+    crew = runner.Crew(tmp_path, said.append, 2)
     endings = []
     thread = threading.Thread(target=lambda: endings.append(crew.run(points("long")[0])))
     thread.start()

@@ -1,0 +1,162 @@
+"""Tune one field for every row of a sweep, and run the best value with more seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from hope_jax.config.check import require
+from hope_jax.config.sweeps import Point, changed
+from hope_jax.sweeps.runner import Crew, Ending
+from hope_jax.training.workdir import SUMMARY
+
+LONGEST_ROW = 8  # values of a row at most, however far away the best is
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Points that differ in the tuned field alone.
+
+    Attributes:
+      name: what they have in common.
+      points: by the field's value, ascending.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+
+
+def rows_of(points: Sequence[Point], field: str) -> list[Row]:
+    """Points in rows of `field`, in the order of the sweep.
+
+    Raises:
+      ValueError: a point does not set `field`, or not to a positive number, or a row is too
+        short to tell a direction.
+    """
+    rows: dict[str, list[Point]] = {}
+    for point in points:
+        require(
+            field in point.changes,
+            f"--tune {field}: the point {point.name} does not set it; its fields are "
+            f"{', '.join(point.changes) or 'none'}",
+        )
+        value = point.changes[field]
+        require(
+            isinstance(value, (int, float)) and value > 0,
+            f"--tune {field}: {point.name} sets it to {value!r}; use positive numbers",
+        )
+        rest = {k: v for k, v in point.changes.items() if k != field}
+        rows.setdefault(repr(rest), []).append(point)
+    made = []
+    for row in rows.values():
+        row.sort(key=lambda point: point.changes[field])
+        require(
+            len(row) > 1,
+            f"--tune {field}: {row[0].name} is alone in its row; give at least two values",
+        )
+        rest = {k: v for k, v in row[0].changes.items() if k != field}
+        made.append(Row(", ".join(map(str, rest.values())) or "all", tuple(row)))
+    return made
+
+
+def tune_rows(
+    rows: Sequence[Row],
+    field: str,
+    folder: Path,
+    *,
+    seeds: int = 1,
+    at_once: int = 1,
+    keep_checkpoints: bool = True,
+    say: Callable[[str], None] = print,
+) -> list[Ending]:
+    """Train every row, `at_once` of them side by side, each point in `folder/NAME`.
+
+    A row goes on beyond its end, by the ratio of its last two values, for as long as the
+    lowest held-out loss is there (and up to `LONGEST_ROW` values); a run that fails counts
+    as the worst. Then the best value is run with seeds 1, 2, ... besides its own.
+
+    Args:
+      rows: from `rows_of`.
+      field: the tuned field.
+      folder: where the folders of the runs are; finished ones there are not run again.
+      seeds: runs of the best value, its first included.
+      at_once: rows at the same time.
+      keep_checkpoints: False removes those of finished runs.
+      say: called with one line when a run begins or ends.
+    """
+    crew = Crew(folder, say, keep_checkpoints=keep_checkpoints)
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(_tune, row, field, seeds, crew, folder, say) for row in rows]
+        try:
+            return [ending for future in futures for ending in future.result()]
+        except BaseException:
+            crew.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _tune(
+    row: Row,
+    field: str,
+    seeds: int,
+    crew: Crew,
+    folder: Path,
+    say: Callable[[str], None],
+) -> list[Ending]:
+    endings: list[Ending] = []
+    losses: dict[float, float] = {}
+    points = {point.changes[field]: point for point in row.points}
+
+    def run(point: Point) -> float:
+        endings.append(crew.run(point))
+        return held_out_loss(folder / point.name)
+
+    while True:
+        for value, point in points.items():
+            if value not in losses:
+                losses[value] = run(point)
+                if endings[-1].how == "stopped":
+                    return endings
+        best = min(losses, key=losses.get)
+        if math.isinf(losses[best]):
+            say(f"{row.name}: every run failed, so there is nothing to tune")
+            return endings
+        values = sorted(points)
+        beyond = _beyond(values, best)
+        if beyond is None or len(values) >= LONGEST_ROW:
+            break
+        points[beyond] = changed(points[best], {field: beyond})
+    say(f"{row.name}: best at {field}={best:g}, held-out loss {losses[best]:.4f}")
+    for seed in range(1, seeds):
+        run(changed(points[best], {"seed": seed, "data.seed": seed}))
+        if endings[-1].how == "stopped":
+            break
+    return endings
+
+
+def _beyond(values: Sequence[float], best: float) -> float | None:
+    """The next value on the side of `best`, if that is an end of the row.
+
+    >>> _beyond([0.001, 0.002, 0.004], 0.004), _beyond([0.001, 0.002, 0.004], 0.002)
+    (0.008, None)
+    """
+    if best == values[-1]:
+        beyond = best * best / values[-2]
+    elif best == values[0]:
+        beyond = best * best / values[1]
+    else:
+        return None
+    return float(f"{beyond:.4g}")  # so that names stay short
+
+
+def held_out_loss(workdir: Path) -> float:
+    """Held-out loss of a finished run; infinite if it is not finished or not a number."""
+    try:
+        loss = json.loads((workdir / SUMMARY).read_text())["held_out"]["loss"]
+    except (OSError, ValueError, KeyError):
+        return math.inf
+    return loss if math.isfinite(loss) else math.inf

@@ -1,0 +1,85 @@
+"""A small configuration of every mixer, and what its tests have to know of it.
+
+A new mixer is one line in CASES; see `tests/layers/test_every_mixer.py` for what is asked.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from hope_jax.config import (
+    AttentionConfig,
+    CombaConfig,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
+    LinearAttentionConfig,
+    MixerConfig,
+    RetNetConfig,
+    SelfModifyingConfig,
+    SlidingWindowConfig,
+    TTTLinearConfig,
+    TTTMLPConfig,
+)
+
+DIM = 16  # width of the model in these tests
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A mixer in tests.
+
+    Attributes:
+      config: small, with chunks that are shorter than the tests' sequences.
+      matrices: weights that update rules for matrices treat as such; none else.
+      memory: of a state, what `writes=False` must leave alone; None: no memory that learns.
+      speed: a field that changes speed and not the result, with values to try.
+      grows: whether the state grows with what was read.
+    """
+
+    config: MixerConfig
+    matrices: frozenset[str]
+    memory: Callable[[Any], Any] | None = None
+    speed: tuple[str, tuple[int, ...]] | None = None
+    grows: bool = False
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _matrix(config: MixerConfig, matrices: str) -> Case:
+    """A matrix memory."""
+    memory = lambda state: state.memory_BHKV
+    return Case(config, _names(matrices), memory, ("chunk", (1, 3, 64)))
+
+
+def _ttt(config: MixerConfig, matrices: str) -> Case:
+    return Case(config, _names(matrices), lambda state: state.inner.layers)
+
+
+_QKV = "w_q w_k w_v w_out"
+_ATTENTION = "w_query w_key w_value w_out"
+_BACKBONE = "w_query_key w_value w_gate w_out"
+CASES = {
+    "attention": Case(
+        AttentionConfig(heads=2, block=4), _names(_ATTENTION), None, ("block", (3, 64)), True
+    ),
+    "comba": _matrix(CombaConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
+    "delta_net": _matrix(DeltaNetConfig(heads=2, chunk=4), _QKV),
+    "gated_delta_net": _matrix(GatedDeltaNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
+    "linear_attention": _matrix(LinearAttentionConfig(heads=2, chunk=4), _QKV),
+    "retnet": _matrix(RetNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
+    "self_modifying": Case(
+        SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
+        _names("w_q w_gate w_out memory_in memory_value"),
+        lambda state: [group.running for group in state.recurrent.groups],
+    ),
+    "sliding_window": Case(
+        SlidingWindowConfig(heads=2, window=6, block=4),
+        _names(_ATTENTION),
+        None,
+        ("block", (3, 64)),
+    ),
+    "ttt_linear": _ttt(TTTLinearConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in"),
+    "ttt_mlp": _ttt(TTTMLPConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in memory_out"),
+}

@@ -1,0 +1,132 @@
+"""Rows go on beyond their ends, and the best value is run with more seeds."""
+
+import json
+import math
+import sys
+
+import pytest
+
+from hope_jax.cli.main import main
+from hope_jax.config import TrainConfig, from_json, override
+from hope_jax.config.sweeps import Point, point_name
+from hope_jax.sweeps import rows_of, runner, tune, tune_rows
+from hope_jax.sweeps.collect import Run
+from hope_jax.sweeps.report import Group, at_best
+
+# Stands in for training: the loss is lowest at a rate of 0.02 times the number of steps.
+PROGRAM = f"""#!{sys.executable}
+import json, math, pathlib, sys
+config = json.loads(pathlib.Path(sys.argv[5]).read_text())
+rate, folder = config["optim"]["lr"], pathlib.Path(sys.argv[7])
+if rate > 0.5 or config["steps"] == 99:
+    sys.exit("hope train: error: not finite")
+(folder / "checkpoints").mkdir()
+loss = 1 + math.log(rate / (0.02 * config["steps"])) ** 2
+summary = {{"held_out": {{"loss": loss}}}}
+(folder / "summary.json").write_text(json.dumps(summary))
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    path = tmp_path / "program"
+    path.write_text(PROGRAM)
+    path.chmod(0o755)
+    monkeypatch.setattr(runner.sys, "executable", str(path))
+
+
+def point(steps, rate):
+    changes = {"steps": steps, "optim.lr": rate}
+    name = point_name(changes)
+    return Point(name, changes, override(TrainConfig(), {**changes, "name": name}))
+
+
+def points(*steps):
+    return [point(n, rate) for n in steps for rate in (0.01, 0.005)]
+
+
+def test_a_row_goes_on_to_its_best_and_takes_seeds(program, tmp_path):
+    rows = rows_of(points(1, 4, 99), "optim.lr")
+    assert [row.name for row in rows] == ["1", "4", "99"]
+    said = []
+    endings = tune_rows(
+        rows, "optim.lr", tmp_path, seeds=3, at_once=2, keep_checkpoints=False, say=said.append
+    )
+    done = {e.point.name for e in endings if e.how == "done"}
+    # the best of 1 is 0.02, and 0.04 shows it; of 4 it is 0.08, and 0.16 shows it
+    rates = {1: (0.005, 0.01, 0.02, 0.04), 4: (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)}
+    assert done == {
+        *(f"steps_{n}-lr_{rate:g}" for n in rates for rate in rates[n]),
+        *(f"steps_1-lr_0.02-seed_{seed}" for seed in (1, 2)),
+        *(f"steps_4-lr_0.08-seed_{seed}" for seed in (1, 2)),
+    }
+    config = from_json((tmp_path / "steps_1-lr_0.02-seed_2" / runner.CONFIG).read_text())
+    assert (config.seed, config.data.seed, config.optim.lr) == (2, 2, 0.02)
+    assert not any(path.exists() for path in tmp_path.glob("*/checkpoints"))
+    assert "99: every run failed, so there is nothing to tune" in said
+    again = tune_rows(rows[:2], "optim.lr", tmp_path, seeds=3, say=said.append)
+    assert {e.how for e in again} == {"finished before"}
+
+
+def test_a_row_has_an_end(program, tmp_path):
+    rows = rows_of(points(10_000), "optim.lr")
+    endings = tune_rows(rows, "optim.lr", tmp_path, say=lambda line: None)
+    assert len(endings) == tune.LONGEST_ROW
+    assert math.isinf(tune.held_out_loss(tmp_path / endings[-1].point.name))
+
+
+@pytest.mark.parametrize(
+    ("rates", "field", "said"),
+    [
+        ((0.1, 0.2), "optim.rate", "does not set it; its fields are steps, optim.lr"),
+        ((0.1,), "optim.lr", "alone in its row"),
+        ((0.1, 0.0), "optim.lr", "to 0.0; use positive numbers"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said(rates, field, said):
+    made = [Point(f"p{r}", {"steps": 1, "optim.lr": r}, TrainConfig()) for r in rates]
+    with pytest.raises(ValueError, match=said):
+        rows_of(made, field)
+
+
+def test_the_best_is_sought_among_those_with_most_seeds():
+    """One lucky run of a neighbour does not make it the best."""
+
+    def group(rate, *losses):
+        runs = [Run(None, {}, {"held_out": {"loss": loss}}) for loss in losses]
+        return Group({"optim.lr": rate}, tuple(runs))
+
+    lucky, tuned = group(1, 1.0), group(2, 0.99, 1.05, 1.06)
+    assert at_best([lucky, tuned], "optim.lr") == [tuned]
+
+
+FILE = """
+from hope_jax.config import TrainConfig, grid
+
+def get_config():
+    return TrainConfig()
+
+def sweep():
+    yield from grid({"steps": [1, 4], "optim.lr": [0.01, 0.005]})
+"""
+
+
+def test_from_the_command_line(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rates.py").write_text(FILE)
+    assert main(["sweep", "rates.py", "--tune", "optim.lr", "--list"]) == 0
+    listed = capsys.readouterr().out.split()
+    assert listed == ["index", "name", "state", "0", "1", "1", "4"]
+    command = ["sweep", "rates.py", "--tune", "optim.lr", "--seeds", "2", "--index", "1"]
+    assert main([*command, "--discard-checkpoints"]) == 0
+    assert "7 of 7 runs are in" in capsys.readouterr().out
+    kept = (tmp_path / "runs" / "rates" / "command.txt").read_text()
+    assert kept == "hope sweep rates.py --local 1 --tune optim.lr --seeds 2\n"
+    assert json.loads((tmp_path / "runs/rates/steps_4-lr_0.08/summary.json").read_text())
+    for wrong, said in (
+        (["--index", "2", "--tune", "optim.lr"], "the rows are 0 to 1"),
+        (["--local", "1", "--seeds", "2"], "--seeds belongs to --tune"),
+        (["--local", "1", "--tune", "optim.lr", "--set", "optim.lr=1"], "chooses it"),
+    ):
+        assert main(["sweep", "rates.py", *wrong]) == 2
+        assert said in capsys.readouterr().err
