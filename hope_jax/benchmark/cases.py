@@ -15,6 +15,7 @@ from hope_jax.config import (
     MixerConfig,
     ModelConfig,
     RetNetConfig,
+    RWKV7Config,
     SelfModifyingConfig,
     SlidingWindowConfig,
     TrainConfig,
@@ -35,11 +36,12 @@ BASELINES = {
         CombaConfig,
         TTTLinearConfig,
         TTTMLPConfig,
+        RWKV7Config,
     )
 }
 MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
-# Their blocks and mini-batches are part of what they compute.
-OWN_CHUNK = ("sliding_window", "ttt_linear", "ttt_mlp")
+# Their blocks and mini-batches are part of what they compute, or best as they are.
+OWN_CHUNK = ("rwkv7", "sliding_window", "ttt_linear", "ttt_mlp")
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 

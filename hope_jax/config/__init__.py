@@ -32,6 +32,7 @@ from hope_jax.config.rules import (
     MuonRule,
     RuleConfig,
 )
+from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.sweeps import grid
 from hope_jax.config.train import DataConfig, TrainConfig
@@ -56,6 +57,7 @@ __all__ = [
     "ModelConfig",
     "MuonRule",
     "OptimConfig",
+    "RWKV7Config",
     "RetNetConfig",
     "RuleConfig",
     "SelfModifyingConfig",

@@ -18,6 +18,7 @@ from hope_jax.config.linear_mixers import (
     LinearAttentionConfig,
     RetNetConfig,
 )
+from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
@@ -183,6 +184,7 @@ MixerConfig = (
     | DeltaNetConfig
     | GatedDeltaNetConfig
     | CombaConfig
+    | RWKV7Config
     | SlidingWindowConfig
     | TTTLinearConfig
     | TTTMLPConfig

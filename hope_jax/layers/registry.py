@@ -20,6 +20,7 @@ MIXERS = {
     "gated_delta_net": "hope_jax.layers.delta_net:DeltaNet",
     "linear_attention": "hope_jax.layers.linear_attention:LinearAttention",
     "retnet": "hope_jax.layers.retnet:RetNet",
+    "rwkv7": "hope_jax.layers.rwkv7:RWKV7",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
     "sliding_window": "hope_jax.layers.sliding_window:SlidingWindowAttention",
     "ttt_linear": "hope_jax.layers.ttt:TTT",

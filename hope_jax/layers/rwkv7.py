@@ -160,9 +160,7 @@ class RWKV7(nn.Module):
         rank = self.config.mixer.ranks(math.prod(shape))[role]
         # sigmoids of about a half come in: such gates have a deviation of about a half
         std = rank**-0.5 if role == "gate" else 0.1 * max(rank, math.prod(shape)) ** -0.5
-        return weight(
-            self, f"w_{role}_out", (rank, *shape), (None, "heads", "head_dim"), std
-        )
+        return weight(self, f"w_{role}_out", (rank, *shape), (None, "heads", "head_dim"), std)
 
     def _channels(self, name: str, init) -> jax.Array:
         """A number per channel, from the channel's place in the model and in its head."""

@@ -17,6 +17,7 @@ from hope_jax.config import (
     LinearAttentionConfig,
     ModelConfig,
     RetNetConfig,
+    RWKV7Config,
     SelfModifyingConfig,
     SlidingWindowConfig,
     TTTLinearConfig,
@@ -206,6 +207,16 @@ def _delta_net(config: ModelConfig, length: int) -> float:
     return projections + mixer.heads * _recurrence(size, width, chunk, removal=True)
 
 
+def _rwkv7(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    size, chunk = dim // mixer.heads, min(mixer.chunk, length)
+    projections = 4 * 2 * dim**2 + 2 * 2 * dim * sum(mixer.ranks(dim).values())
+    # Two keys read and two write: their scores, the read of the chunk's start and the update;
+    # then what the scores weigh, and the system (see `_write`).
+    per_head = 8 * chunk * size + 8 * size**2 + 8 * chunk * size + 2 / 3 * chunk**2
+    return projections + mixer.heads * per_head
+
+
 def _recurrence(size: int, width: int, chunk: int, removal: bool = False) -> float:
     """One head of `hope_jax.ops.linear_recurrence`, one token.
 
@@ -225,6 +236,7 @@ _MIXERS = {
     GatedDeltaNetConfig: _delta_net,
     LinearAttentionConfig: _linear_attention,
     RetNetConfig: _retnet,
+    RWKV7Config: _rwkv7,
     SelfModifyingConfig: _self_modifying,
     SlidingWindowConfig: _sliding_window,
     TTTLinearConfig: _ttt,

@@ -15,7 +15,9 @@ _LAST_TWO = MuonDimensionNumbers(-2, -1)
 # Heads are columns of one matrix where the model's width is summed over, and batch axes
 # where each has a memory of its own.
 _MATRICES = (
-    (r"mixer/w_(q|k|v|query|key|value|query_key|gate)", MuonDimensionNumbers(-3, (-2, -1))),
+    (r"mixer/w_(q|k|v|r|query|key|value|query_key|gate)", MuonDimensionNumbers(-3, (-2, -1))),
+    (r"mixer/w_(decay|rate|gate)_in", _LAST_TWO),
+    (r"mixer/w_(decay|rate|gate)_out", MuonDimensionNumbers(-3, (-2, -1))),
     (r"mixer/w_out", MuonDimensionNumbers((-3, -2), -1)),
     (r"mixer/memory_(in|value|out)", _LAST_TWO),
     (r"cms/period_\d+/w_(in|gate|out)", _LAST_TWO),

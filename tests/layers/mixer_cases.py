@@ -15,6 +15,7 @@ from hope_jax.config import (
     LinearAttentionConfig,
     MixerConfig,
     RetNetConfig,
+    RWKV7Config,
     SelfModifyingConfig,
     SlidingWindowConfig,
     TTTLinearConfig,
@@ -69,6 +70,10 @@ CASES = {
     "gated_delta_net": _matrix(GatedDeltaNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "linear_attention": _matrix(LinearAttentionConfig(heads=2, chunk=4), _QKV),
     "retnet": _matrix(RetNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
+    "rwkv7": _matrix(
+        RWKV7Config(heads=2, chunk=4, decay_rank=4, rate_rank=4, gate_rank=6),
+        "w_r w_k w_v w_out w_decay_in w_decay_out w_rate_in w_rate_out w_gate_in w_gate_out",
+    ),
     "self_modifying": Case(
         SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
         _names("w_q w_gate w_out memory_in memory_value"),

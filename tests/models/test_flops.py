@@ -16,6 +16,7 @@ from hope_jax.config import (
     LinearAttentionConfig,
     ModelConfig,
     RetNetConfig,
+    RWKV7Config,
     SelfModifyingConfig,
     SlidingWindowConfig,
     TTTLinearConfig,
@@ -82,6 +83,7 @@ def test_self_modifying(changes):
         DeltaNetConfig(heads=2, chunk=16),
         GatedDeltaNetConfig(heads=2, chunk=16, conv=0),
         CombaConfig(heads=2, chunk=16),
+        RWKV7Config(heads=2, chunk=16, gate_rank=24),
     ],
 )
 def test_outer_product_memories(mixer, length):

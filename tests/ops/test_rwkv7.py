@@ -205,7 +205,9 @@ def test_equal_channels_are_the_gated_delta_rule(rule):
     every = lambda gate: jnp.broadcast_to(gate, tokens.k_BTHK.shape)
     strength = np.ones_like(beta) if rule == "linear" else beta
     equal = tokens.replace(
-        log_w_BTHK=every(np.log(alpha)), a_BTHK=every(alpha * beta), k_BTHK=strength * tokens.kappa_BTHK
+        log_w_BTHK=every(np.log(alpha)),
+        a_BTHK=every(alpha * beta),
+        k_BTHK=strength * tokens.kappa_BTHK,
     )
     one = lambda gate: jnp.asarray(gate[..., 0])
     want = linear_recurrence.Tokens(
