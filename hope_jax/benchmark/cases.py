@@ -18,6 +18,7 @@ from hope_jax.config import (
     RWKV7Config,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TrainConfig,
     TTTLinearConfig,
     TTTMLPConfig,
@@ -37,11 +38,12 @@ BASELINES = {
         TTTLinearConfig,
         TTTMLPConfig,
         RWKV7Config,
+        SRWMConfig,
     )
 }
 MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
 # Their blocks and mini-batches are part of what they compute, or best as they are.
-OWN_CHUNK = ("rwkv7", "sliding_window", "ttt_linear", "ttt_mlp")
+OWN_CHUNK = ("rwkv7", "sliding_window", "srwm", "ttt_linear", "ttt_mlp")
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 

@@ -34,6 +34,7 @@ from hope_jax.config.rules import (
 )
 from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
+from hope_jax.config.srwm import SRWMConfig
 from hope_jax.config.sweeps import grid
 from hope_jax.config.train import DataConfig, TrainConfig
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
@@ -60,6 +61,7 @@ __all__ = [
     "RWKV7Config",
     "RetNetConfig",
     "RuleConfig",
+    "SRWMConfig",
     "SelfModifyingConfig",
     "SlidingWindowConfig",
     "TTTLinearConfig",

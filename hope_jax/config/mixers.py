@@ -20,6 +20,7 @@ from hope_jax.config.linear_mixers import (
 )
 from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
+from hope_jax.config.srwm import SRWMConfig
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
 
@@ -186,6 +187,7 @@ MixerConfig = (
     | CombaConfig
     | RWKV7Config
     | SlidingWindowConfig
+    | SRWMConfig
     | TTTLinearConfig
     | TTTMLPConfig
 )

@@ -23,6 +23,7 @@ MIXERS = {
     "rwkv7": "hope_jax.layers.rwkv7:RWKV7",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
     "sliding_window": "hope_jax.layers.sliding_window:SlidingWindowAttention",
+    "srwm": "hope_jax.layers.srwm:SRWM",
     "ttt_linear": "hope_jax.layers.ttt:TTT",
     "ttt_mlp": "hope_jax.layers.ttt:TTT",
 }

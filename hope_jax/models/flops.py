@@ -20,6 +20,7 @@ from hope_jax.config import (
     RWKV7Config,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -217,6 +218,14 @@ def _rwkv7(config: ModelConfig, length: int) -> float:
     return projections + mixer.heads * per_head
 
 
+def _srwm(config: ModelConfig, length: int) -> float:
+    del length
+    mixer, dim = config.mixer, config.dim
+    size = dim // mixer.heads
+    # the matrix meets the input, and the difference of query and key
+    return 2 * dim**2 + mixer.heads * 2 * 2 * size * (3 * size + 4)
+
+
 def _recurrence(size: int, width: int, chunk: int, removal: bool = False) -> float:
     """One head of `hope_jax.ops.linear_recurrence`, one token.
 
@@ -239,6 +248,7 @@ _MIXERS = {
     RWKV7Config: _rwkv7,
     SelfModifyingConfig: _self_modifying,
     SlidingWindowConfig: _sliding_window,
+    SRWMConfig: _srwm,
     TTTLinearConfig: _ttt,
     TTTMLPConfig: _ttt,
 }

@@ -19,7 +19,7 @@ _MATRICES = (
     (r"mixer/w_(decay|rate|gate)_in", _LAST_TWO),
     (r"mixer/w_(decay|rate|gate)_out", MuonDimensionNumbers(-3, (-2, -1))),
     (r"mixer/w_out", MuonDimensionNumbers((-3, -2), -1)),
-    (r"mixer/memory_(in|value|out)", _LAST_TWO),
+    (r"mixer/memory_(in|value|out|y|q|k)", _LAST_TWO),
     (r"cms/period_\d+/w_(in|gate|out)", _LAST_TWO),
 )
 

@@ -18,6 +18,7 @@ from hope_jax.config import (
     RWKV7Config,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -84,6 +85,12 @@ CASES = {
         _names(_ATTENTION),
         None,
         ("block", (3, 64)),
+    ),
+    "srwm": Case(
+        SRWMConfig(heads=2, chunk=4),
+        _names("memory_y memory_q memory_k w_out"),
+        lambda state: state.memory_BHKO,
+        ("chunk", (1, 3, 64)),
     ),
     "ttt_linear": _ttt(TTTLinearConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in"),
     "ttt_mlp": _ttt(TTTMLPConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in memory_out"),

@@ -19,6 +19,7 @@ from hope_jax.config import (
     RWKV7Config,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -117,6 +118,7 @@ def test_a_window_bounds_the_cost_of_a_token():
     [
         TTTLinearConfig(heads=2, chunk=16),
         TTTMLPConfig(heads=2, chunk=8, hidden=48, backbone="transformer"),
+        SRWMConfig(heads=2),
     ],
 )
 def test_inner_models(mixer):

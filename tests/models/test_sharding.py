@@ -16,6 +16,7 @@ from hope_jax.config import (
     RetNetConfig,
     RWKV7Config,
     SlidingWindowConfig,
+    SRWMConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -37,6 +38,7 @@ MIXERS = (
     pytest.param(CombaConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     pytest.param(RWKV7Config(heads=2, chunk=4), marks=pytest.mark.slow),
     SlidingWindowConfig(heads=2, window=3, block=4),
+    pytest.param(SRWMConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     TTTLinearConfig(heads=2, chunk=4),
     TTTMLPConfig(heads=2, chunk=4, backbone="transformer"),
 )
