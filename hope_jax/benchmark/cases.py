@@ -12,6 +12,7 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
     MixerConfig,
     ModelConfig,
     RetNetConfig,
@@ -39,11 +40,13 @@ BASELINES = {
         TTTMLPConfig,
         RWKV7Config,
         SRWMConfig,
+        LSTMConfig,
     )
 }
 MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
-# Their blocks and mini-batches are part of what they compute, or best as they are.
-OWN_CHUNK = ("rwkv7", "sliding_window", "srwm", "ttt_linear", "ttt_mlp")
+# Their blocks and mini-batches are part of what they compute, or best as they are, or
+# there are none.
+OWN_CHUNK = ("lstm", "rwkv7", "sliding_window", "srwm", "ttt_linear", "ttt_mlp")
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 

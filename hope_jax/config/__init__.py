@@ -7,6 +7,7 @@ from hope_jax.config.linear_mixers import (
     LinearAttentionConfig,
     RetNetConfig,
 )
+from hope_jax.config.lstm import LSTMConfig
 from hope_jax.config.mixers import (
     MIXER_CONFIGS,
     AttentionConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "DeltaMomentumRule",
     "DeltaNetConfig",
     "GatedDeltaNetConfig",
+    "LSTMConfig",
     "LevelConfig",
     "LinearAttentionConfig",
     "M3Rule",

@@ -18,6 +18,7 @@ from hope_jax.config.linear_mixers import (
     LinearAttentionConfig,
     RetNetConfig,
 )
+from hope_jax.config.lstm import LSTMConfig
 from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.srwm import SRWMConfig
@@ -181,6 +182,7 @@ MixerConfig = (
     AttentionConfig
     | SelfModifyingConfig
     | LinearAttentionConfig
+    | LSTMConfig
     | RetNetConfig
     | DeltaNetConfig
     | GatedDeltaNetConfig

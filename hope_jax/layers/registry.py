@@ -19,6 +19,7 @@ MIXERS = {
     "delta_net": "hope_jax.layers.delta_net:DeltaNet",
     "gated_delta_net": "hope_jax.layers.delta_net:DeltaNet",
     "linear_attention": "hope_jax.layers.linear_attention:LinearAttention",
+    "lstm": "hope_jax.layers.lstm:LSTM",
     "retnet": "hope_jax.layers.retnet:RetNet",
     "rwkv7": "hope_jax.layers.rwkv7:RWKV7",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",

@@ -15,6 +15,7 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
     ModelConfig,
     RetNetConfig,
     RWKV7Config,
@@ -218,6 +219,14 @@ def _rwkv7(config: ModelConfig, length: int) -> float:
     return projections + mixer.heads * per_head
 
 
+def _lstm(config: ModelConfig, length: int) -> float:
+    del length
+    mixer, dim = config.mixer, config.dim
+    units = mixer.units(dim)
+    # four gates of the input and of the head's units, and the output projection
+    return 2 * units * (4 * dim + 4 * units // mixer.heads + dim)
+
+
 def _srwm(config: ModelConfig, length: int) -> float:
     del length
     mixer, dim = config.mixer, config.dim
@@ -244,6 +253,7 @@ _MIXERS = {
     DeltaNetConfig: _delta_net,
     GatedDeltaNetConfig: _delta_net,
     LinearAttentionConfig: _linear_attention,
+    LSTMConfig: _lstm,
     RetNetConfig: _retnet,
     RWKV7Config: _rwkv7,
     SelfModifyingConfig: _self_modifying,

@@ -18,6 +18,8 @@ _MATRICES = (
     (r"mixer/w_(q|k|v|r|query|key|value|query_key|gate)", MuonDimensionNumbers(-3, (-2, -1))),
     (r"mixer/w_(decay|rate|gate)_in", _LAST_TWO),
     (r"mixer/w_(decay|rate|gate)_out", MuonDimensionNumbers(-3, (-2, -1))),
+    (r"mixer/w_input", MuonDimensionNumbers(-4, (-3, -2, -1))),
+    (r"mixer/w_recurrent", MuonDimensionNumbers(-3, (-2, -1))),
     (r"mixer/w_out", MuonDimensionNumbers((-3, -2), -1)),
     (r"mixer/memory_(in|value|out|y|q|k)", _LAST_TWO),
     (r"cms/period_\d+/w_(in|gate|out)", _LAST_TWO),

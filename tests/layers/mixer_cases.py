@@ -13,6 +13,7 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
     MixerConfig,
     RetNetConfig,
     RWKV7Config,
@@ -70,6 +71,7 @@ CASES = {
     "delta_net": _matrix(DeltaNetConfig(heads=2, chunk=4), _QKV),
     "gated_delta_net": _matrix(GatedDeltaNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "linear_attention": _matrix(LinearAttentionConfig(heads=2, chunk=4), _QKV),
+    "lstm": Case(LSTMConfig(heads=2), _names("w_input w_recurrent w_out")),
     "retnet": _matrix(RetNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "rwkv7": _matrix(
         RWKV7Config(heads=2, chunk=4, decay_rank=4, rate_rank=4, gate_rank=6),

@@ -14,6 +14,7 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
     ModelConfig,
     RetNetConfig,
     RWKV7Config,
@@ -119,6 +120,8 @@ def test_a_window_bounds_the_cost_of_a_token():
         TTTLinearConfig(heads=2, chunk=16),
         TTTMLPConfig(heads=2, chunk=8, hidden=48, backbone="transformer"),
         SRWMConfig(heads=2),
+        LSTMConfig(),
+        LSTMConfig(heads=2, hidden=96),
     ],
 )
 def test_inner_models(mixer):
