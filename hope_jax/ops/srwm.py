@@ -99,11 +99,9 @@ def read_by_token(
             f"initial matrices have shape {initial_HKO.shape}; inputs {x_BTHK.shape} need "
             f"{(heads, size, 3 * size + BETAS)}"
         )
-    initial_BHKO = jnp.broadcast_to(
-        initial_HKO[None].astype(jnp.float32), (batch, *initial_HKO.shape)
-    )
+    initial_HKO = initial_HKO.astype(jnp.float32)
     if memory_BHKO is None:
-        memory_BHKO = initial_BHKO
+        memory_BHKO = jnp.broadcast_to(initial_HKO[None], (batch, *initial_HKO.shape))
     chunk = min(chunk, length)
     count = -(-length // chunk)
 
@@ -115,7 +113,7 @@ def read_by_token(
     # A reset is done by the token before it, which writes the matrix anyway.
     before_BT = None
     if reset_BT is not None:
-        memory_BHKO = _forget(memory_BHKO, initial_BHKO, reset_BT[:, 0])
+        memory_BHKO = _forget(memory_BHKO, initial_HKO, reset_BT[:, 0])
         before_BT = jnp.roll(reset_BT, -1, axis=1).at[:, -1].set(False)
     written_NC = writes & (jnp.arange(count * chunk) < length).reshape(count, chunk)
 
@@ -123,7 +121,7 @@ def read_by_token(
         x_BHK, written, before_B = inputs
         y_BHK, memory_BHKO = step(memory_BHKO, x_BHK, written)
         if before_B is not None:
-            memory_BHKO = _forget(memory_BHKO, initial_BHKO, before_B)
+            memory_BHKO = _forget(memory_BHKO, initial_HKO, before_B)
         return memory_BHKO, y_BHK
 
     inputs = split(x_BTHK), written_NC, None if before_BT is None else split(before_BT)
@@ -133,5 +131,7 @@ def read_by_token(
     return y_BNCHK.reshape(batch, count * chunk, heads, size)[:, :length], memory_BHKO
 
 
-def _forget(memory_BHKO, initial_BHKO, reset_B):
-    return jnp.where(reset_B[:, None, None, None], initial_BHKO, memory_BHKO)
+def _forget(memory_BHKO, initial_HKO, reset_B):
+    # of a choice the backward pass would keep which, for every entry of every matrix
+    keep_B111 = 1.0 - reset_B[:, None, None, None].astype(jnp.float32)
+    return keep_B111 * memory_BHKO + (1.0 - keep_B111) * initial_HKO[None]
