@@ -58,6 +58,9 @@ class SRWM(nn.Module):
                     jnp.broadcast_to(initial_HKO[None], (batch, *initial_HKO.shape))
                 )
             return x_BTD, state
+        # No product comes first, and left to itself the compiler cuts the width over chips for
+        # the heads, where XLA's partitioner has got rows of the batch wrong.
+        x_BTD = nn.with_logical_constraint(x_BTD, ("batch", "time", None))
         x_BTHK = x_BTD.reshape(batch, time, heads, size)
         if mixer.input_features == "softmax":
             x_BTHK = nn.softmax(x_BTHK.astype(jnp.float32))
