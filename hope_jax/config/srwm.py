@@ -26,7 +26,7 @@ class SRWMConfig:
     beta_mean: float = 0.0
     # Tokens whose matrices the backward pass makes again together; changes memory and speed,
     # not the result.
-    chunk: int = 32
+    chunk: int = 16
     # What the backward pass stores: see SelfModifyingConfig.remat.
     remat: Literal["auto", "none", "chunk", "sqrt"] = "auto"
 

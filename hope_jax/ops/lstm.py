@@ -81,8 +81,8 @@ def read(
     >>> gates = jnp.array([9.0, 9.0, 0.1, 9.0])[:, None] * jnp.ones((1, 4, 1, 4, 1))
     >>> reset = jnp.array([[False, False, False, True]])
     >>> h, _ = read(gates, jnp.zeros((1, 1, 4, 1)), reset_BT=reset)
-    >>> print(h.ravel().round(2))
-    [0.1  0.2  0.29 0.1 ]
+    >>> [round(float(output), 2) for output in h.ravel()]
+    [0.1, 0.2, 0.29, 0.1]
     """
     batch, length, heads, _, size = x_BTHGK.shape
     if state is None:

@@ -65,7 +65,7 @@ def read_by_token(
     reset_BT: jax.Array | None = None,
     writes: bool | jax.Array = True,
     *,
-    chunk: int = 32,
+    chunk: int = 16,
     remat: Remat = "auto",
 ) -> tuple[jax.Array, jax.Array]:
     """Read tokens one after another, each from the matrix that those before it have left.
@@ -131,7 +131,19 @@ def read_by_token(
     return y_BNCHK.reshape(batch, count * chunk, heads, size)[:, :length], memory_BHKO
 
 
-def _forget(memory_BHKO, initial_HKO, reset_B):
-    # of a choice the backward pass would keep which, for every entry of every matrix
-    keep_B111 = 1.0 - reset_B[:, None, None, None].astype(jnp.float32)
-    return keep_B111 * memory_BHKO + (1.0 - keep_B111) * initial_HKO[None]
+@jax.custom_vjp
+def _forget(memory_BHKO: jax.Array, initial_HKO: jax.Array, reset_B: jax.Array) -> jax.Array:
+    """The initial matrices in rows that start again."""
+    return jnp.where(reset_B[:, None, None, None], initial_HKO[None], memory_BHKO)
+
+
+def _forget_backward(reset_B, d_BHKO):
+    # The sum over rows as a product: as a sum it takes several times the rest of a step. And
+    # of a choice that is differentiated, each matrix's every entry would be kept.
+    d_initial_HKO = jnp.einsum("b,bhko->hko", reset_B.astype(jnp.float32), d_BHKO)
+    return jnp.where(reset_B[:, None, None, None], 0.0, d_BHKO), d_initial_HKO, None
+
+
+_forget.defvjp(
+    lambda memory, initial, reset: (_forget(memory, initial, reset), reset), _forget_backward
+)
