@@ -12,14 +12,17 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
     MambaConfig,
     MemoraConfig,
     MixerConfig,
     ModelConfig,
     RetNetConfig,
+    RWKV7Config,
     SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TrainConfig,
     TTTLinearConfig,
     TTTMLPConfig,
@@ -41,11 +44,25 @@ BASELINES = {
         SambaConfig,
         TTTLinearConfig,
         TTTMLPConfig,
+        RWKV7Config,
+        SRWMConfig,
+        LSTMConfig,
     )
 }
 MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
-# Their blocks and mini-batches are part of what they compute, or a scan has short ones.
-OWN_CHUNK = ("mamba", "memora", "samba", "sliding_window", "ttt_linear", "ttt_mlp")
+# Their blocks and mini-batches are part of what they compute, or best as they are, or
+# there are none.
+OWN_CHUNK = (
+    "lstm",
+    "mamba",
+    "memora",
+    "rwkv7",
+    "samba",
+    "sliding_window",
+    "srwm",
+    "ttt_linear",
+    "ttt_mlp",
+)
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 

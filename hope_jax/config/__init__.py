@@ -7,6 +7,7 @@ from hope_jax.config.linear_mixers import (
     LinearAttentionConfig,
     RetNetConfig,
 )
+from hope_jax.config.lstm import LSTMConfig
 from hope_jax.config.mamba import MambaConfig, SambaConfig
 from hope_jax.config.memora import MemoraConfig
 from hope_jax.config.mixers import (
@@ -34,7 +35,9 @@ from hope_jax.config.rules import (
     MuonRule,
     RuleConfig,
 )
+from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
+from hope_jax.config.srwm import SRWMConfig
 from hope_jax.config.sweeps import grid
 from hope_jax.config.train import DataConfig, TrainConfig
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
@@ -51,6 +54,7 @@ __all__ = [
     "DeltaMomentumRule",
     "DeltaNetConfig",
     "GatedDeltaNetConfig",
+    "LSTMConfig",
     "LevelConfig",
     "LinearAttentionConfig",
     "M3Rule",
@@ -60,9 +64,11 @@ __all__ = [
     "ModelConfig",
     "MuonRule",
     "OptimConfig",
+    "RWKV7Config",
     "RetNetConfig",
     "RuleConfig",
     "SambaConfig",
+    "SRWMConfig",
     "SelfModifyingConfig",
     "SlidingWindowConfig",
     "TTTLinearConfig",

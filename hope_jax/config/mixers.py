@@ -18,9 +18,12 @@ from hope_jax.config.linear_mixers import (
     LinearAttentionConfig,
     RetNetConfig,
 )
+from hope_jax.config.lstm import LSTMConfig
 from hope_jax.config.mamba import MambaConfig, SambaConfig
 from hope_jax.config.memora import MemoraConfig
+from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
+from hope_jax.config.srwm import SRWMConfig
 from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
 
@@ -181,6 +184,7 @@ MixerConfig = (
     AttentionConfig
     | SelfModifyingConfig
     | LinearAttentionConfig
+    | LSTMConfig
     | RetNetConfig
     | DeltaNetConfig
     | GatedDeltaNetConfig
@@ -188,7 +192,9 @@ MixerConfig = (
     | MambaConfig
     | MemoraConfig
     | SambaConfig
+    | RWKV7Config
     | SlidingWindowConfig
+    | SRWMConfig
     | TTTLinearConfig
     | TTTMLPConfig
 )

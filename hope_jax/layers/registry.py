@@ -25,8 +25,11 @@ MIXERS = {
     "memora": "hope_jax.layers.memora:Memora",
     "retnet": "hope_jax.layers.retnet:RetNet",
     "samba": "hope_jax.layers.samba:Samba",
+    "lstm": "hope_jax.layers.lstm:LSTM",
+    "rwkv7": "hope_jax.layers.rwkv7:RWKV7",
     "self_modifying": "hope_jax.layers.self_modifying:SelfModifyingTitans",
     "sliding_window": "hope_jax.layers.sliding_window:SlidingWindowAttention",
+    "srwm": "hope_jax.layers.srwm:SRWM",
     "ttt_linear": "hope_jax.layers.ttt:TTT",
     "ttt_mlp": "hope_jax.layers.ttt:TTT",
 }

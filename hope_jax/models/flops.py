@@ -15,13 +15,16 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
     MambaConfig,
     MemoraConfig,
     ModelConfig,
     RetNetConfig,
+    RWKV7Config,
     SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -244,6 +247,32 @@ def _delta_net(config: ModelConfig, length: int) -> float:
     return projections + mixer.heads * _recurrence(size, width, chunk, removal=True)
 
 
+def _rwkv7(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    size, chunk = dim // mixer.heads, min(mixer.chunk, length)
+    projections = 4 * 2 * dim**2 + 2 * 2 * dim * sum(mixer.ranks(dim).values())
+    # Two keys read and two write: their scores, the read of the chunk's start and the update;
+    # then what the scores weigh, and the system (see `_write`).
+    per_head = 8 * chunk * size + 8 * size**2 + 8 * chunk * size + 2 / 3 * chunk**2
+    return projections + mixer.heads * per_head
+
+
+def _lstm(config: ModelConfig, length: int) -> float:
+    del length
+    mixer, dim = config.mixer, config.dim
+    units = mixer.units(dim)
+    # four gates of the input and of the head's units, and the output projection
+    return 2 * units * (4 * dim + 4 * units // mixer.heads + dim)
+
+
+def _srwm(config: ModelConfig, length: int) -> float:
+    del length
+    mixer, dim = config.mixer, config.dim
+    size = dim // mixer.heads
+    # the matrix meets the input, and the difference of query and key
+    return 2 * dim**2 + mixer.heads * 2 * 2 * size * (3 * size + 4)
+
+
 def _recurrence(size: int, width: int, chunk: int, removal: bool = False) -> float:
     """One head of `hope_jax.ops.linear_recurrence`, one token.
 
@@ -266,8 +295,11 @@ _MIXERS = {
     MemoraConfig: _memora,
     RetNetConfig: _retnet,
     SambaConfig: _samba,
+    LSTMConfig: _lstm,
+    RWKV7Config: _rwkv7,
     SelfModifyingConfig: _self_modifying,
     SlidingWindowConfig: _sliding_window,
+    SRWMConfig: _srwm,
     TTTLinearConfig: _ttt,
     TTTMLPConfig: _ttt,
 }

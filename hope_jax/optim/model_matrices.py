@@ -16,15 +16,17 @@ _LAST_TWO = MuonDimensionNumbers(-2, -1)
 # where each has a memory of its own.
 _MATRICES = (
     (
-        r"mixer/(attention/)?w_(q|k|v|query|key|value|query_key|gate)",
+        r"mixer/(attention/)?w_(q|k|v|r|query|key|value|query_key|gate)",
         MuonDimensionNumbers(-3, (-2, -1)),
     ),
+    (r"mixer/w_(decay|rate|gate)_in", _LAST_TWO),
+    (r"mixer/w_(decay|rate|gate)_out", MuonDimensionNumbers(-3, (-2, -1))),
+    (r"mixer/w_input", MuonDimensionNumbers(-4, (-3, -2, -1))),
+    (r"mixer/w_recurrent", MuonDimensionNumbers(-3, (-2, -1))),
     (r"mixer/(attention/)?w_out", MuonDimensionNumbers((-3, -2), -1)),
-    (r"mixer/w_rate_in", _LAST_TWO),
-    (r"mixer/w_rate_out", MuonDimensionNumbers(-3, (-2, -1))),
     (r"mixer/(mamba/)?w_(expand|expand_gate|contract|select|step)", _LAST_TWO),
     (r"mixer/mlp/w_(in|gate|out)", _LAST_TWO),
-    (r"mixer/memory_(in|value|out)", _LAST_TWO),
+    (r"mixer/memory_(in|value|out|y|q|k)", _LAST_TWO),
     (r"cms/period_\d+/w_(in|gate|out)", _LAST_TWO),
 )
 

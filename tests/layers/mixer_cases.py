@@ -13,13 +13,16 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
     MambaConfig,
     MemoraConfig,
     MixerConfig,
     RetNetConfig,
+    RWKV7Config,
     SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -76,6 +79,7 @@ CASES = {
     "delta_net": _matrix(DeltaNetConfig(heads=2, chunk=4), _QKV),
     "gated_delta_net": _matrix(GatedDeltaNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "linear_attention": _matrix(LinearAttentionConfig(heads=2, chunk=4), _QKV),
+    "lstm": Case(LSTMConfig(heads=2), _names("w_input w_recurrent w_out")),
     "mamba": Case(
         MambaConfig(state_size=4, chunk=4),
         _names(_MAMBA),
@@ -88,6 +92,10 @@ CASES = {
         lambda state: [state.memory.logits, [w.u_BHCO for w in state.memory.written]],
     ),
     "retnet": _matrix(RetNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
+    "rwkv7": _matrix(
+        RWKV7Config(heads=2, chunk=4, decay_rank=4, rate_rank=4, gate_rank=6),
+        "w_r w_k w_v w_out w_decay_in w_decay_out w_rate_in w_rate_out w_gate_in w_gate_out",
+    ),
     "samba": Case(
         SambaConfig(heads=2, window=3, block=4, state_size=4, chunk=4),
         _within("mamba", _MAMBA)
@@ -106,6 +114,12 @@ CASES = {
         _names(_ATTENTION),
         None,
         ("block", (3, 64)),
+    ),
+    "srwm": Case(
+        SRWMConfig(heads=2, chunk=4),
+        _names("memory_y memory_q memory_k w_out"),
+        lambda state: state.memory_BHKO,
+        ("chunk", (1, 3, 64)),
     ),
     "ttt_linear": _ttt(TTTLinearConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in"),
     "ttt_mlp": _ttt(TTTMLPConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in memory_out"),

@@ -14,13 +14,16 @@ from hope_jax.config import (
     DeltaNetConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
     MambaConfig,
     MemoraConfig,
     ModelConfig,
     RetNetConfig,
+    RWKV7Config,
     SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TTTLinearConfig,
     TTTMLPConfig,
 )
@@ -85,6 +88,7 @@ def test_self_modifying(changes):
         DeltaNetConfig(heads=2, chunk=16),
         GatedDeltaNetConfig(heads=2, chunk=16, conv=0),
         CombaConfig(heads=2, chunk=16),
+        RWKV7Config(heads=2, chunk=16, gate_rank=24),
     ],
 )
 def test_outer_product_memories(mixer, length):
@@ -120,6 +124,9 @@ def test_a_window_bounds_the_cost_of_a_token():
         MemoraConfig(heads=2, chunk=16, rate_rank=8),
         MemoraConfig(heads=2, chunk=8, hidden=24, rate_rank=None, read="lag", gate="none"),
         TTTMLPConfig(heads=2, chunk=8, hidden=48, backbone="transformer"),
+        SRWMConfig(heads=2),
+        LSTMConfig(),
+        LSTMConfig(heads=2, hidden=96),
     ],
 )
 def test_inner_models(mixer):
