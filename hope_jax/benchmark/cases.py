@@ -13,11 +13,17 @@ from hope_jax.config import (
     DLAConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
+    MambaConfig,
+    MemoraConfig,
     MixerConfig,
     ModelConfig,
     RetNetConfig,
+    RWKV7Config,
+    SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TitansConfig,
     TitansMACConfig,
     TitansMAGConfig,
@@ -43,13 +49,30 @@ BASELINES = {
         TitansMACConfig,
         TitansMAGConfig,
         TitansMALConfig,
+        MambaConfig,
+        MemoraConfig,
+        SambaConfig,
         TTTLinearConfig,
         TTTMLPConfig,
+        RWKV7Config,
+        SRWMConfig,
+        LSTMConfig,
     )
 }
 MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
-# Their blocks and mini-batches are part of what they compute.
-OWN_CHUNK = ("sliding_window", "ttt_linear", "ttt_mlp")
+# Their blocks and mini-batches are part of what they compute, or best as they are, or
+# there are none.
+OWN_CHUNK = (
+    "lstm",
+    "mamba",
+    "memora",
+    "rwkv7",
+    "samba",
+    "sliding_window",
+    "srwm",
+    "ttt_linear",
+    "ttt_mlp",
+)
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 
@@ -105,10 +128,10 @@ def model_config(name: str, settings: Settings) -> ModelConfig:
     choose("model", name, *MODELS)
     heads, chunk = settings.heads, settings.chunk
     mixer: MixerConfig
-    if name in OWN_CHUNK:
-        mixer = BASELINES[name](heads=heads)
-    elif name in BASELINES:
-        mixer = BASELINES[name](heads=heads, chunk=chunk)
+    if name in BASELINES:
+        known = {field.name for field in dataclasses.fields(BASELINES[name])}
+        changes = {"heads": heads, **({} if name in OWN_CHUNK else {"chunk": chunk})}
+        mixer = BASELINES[name](**{key: changes[key] for key in known & set(changes)})
     elif name in ("hope_attention", REFERENCE):
         mixer = AttentionConfig(heads=heads)
     else:

@@ -7,6 +7,9 @@ from hope_jax.config.linear_mixers import (
     LinearAttentionConfig,
     RetNetConfig,
 )
+from hope_jax.config.lstm import LSTMConfig
+from hope_jax.config.mamba import MambaConfig, SambaConfig
+from hope_jax.config.memora import MemoraConfig
 from hope_jax.config.mixers import (
     MIXER_CONFIGS,
     AttentionConfig,
@@ -32,7 +35,9 @@ from hope_jax.config.rules import (
     MuonRule,
     RuleConfig,
 )
+from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
+from hope_jax.config.srwm import SRWMConfig
 from hope_jax.config.sweeps import grid
 from hope_jax.config.titans import (
     DeepMemoryConfig,
@@ -59,15 +64,21 @@ __all__ = [
     "DeltaMomentumRule",
     "DeltaNetConfig",
     "GatedDeltaNetConfig",
+    "LSTMConfig",
     "LevelConfig",
     "LinearAttentionConfig",
     "M3Rule",
+    "MambaConfig",
+    "MemoraConfig",
     "MixerConfig",
     "ModelConfig",
     "MuonRule",
     "OptimConfig",
+    "RWKV7Config",
     "RetNetConfig",
     "RuleConfig",
+    "SambaConfig",
+    "SRWMConfig",
     "SelfModifyingConfig",
     "SlidingWindowConfig",
     "TTTLinearConfig",

@@ -18,7 +18,12 @@ from hope_jax.config.linear_mixers import (
     LinearAttentionConfig,
     RetNetConfig,
 )
+from hope_jax.config.lstm import LSTMConfig
+from hope_jax.config.mamba import MambaConfig, SambaConfig
+from hope_jax.config.memora import MemoraConfig
+from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
+from hope_jax.config.srwm import SRWMConfig
 from hope_jax.config.titans import (
     DLAConfig,
     TitansConfig,
@@ -186,16 +191,22 @@ MixerConfig = (
     AttentionConfig
     | SelfModifyingConfig
     | LinearAttentionConfig
+    | LSTMConfig
     | RetNetConfig
     | DeltaNetConfig
     | GatedDeltaNetConfig
     | CombaConfig
+    | MambaConfig
+    | MemoraConfig
+    | SambaConfig
+    | RWKV7Config
     | SlidingWindowConfig
     | TitansConfig
     | TitansMACConfig
     | TitansMAGConfig
     | TitansMALConfig
     | DLAConfig
+    | SRWMConfig
     | TTTLinearConfig
     | TTTMLPConfig
 )

@@ -24,8 +24,10 @@ class Block(nn.Module):
         self, x_BTD: jax.Array, state: Any, reset_BT: jax.Array | None
     ) -> tuple[jax.Array, Any]:
         mixer = make_mixer(self.config, name="mixer")
-        normed_BTD = RMSNorm(self.config.norm_eps, name="mixer_norm")(x_BTD)
-        mixed_BTD, state = mixer(normed_BTD, state, reset_BT, writes=self.writes)
+        inputs_BTD = x_BTD
+        if not getattr(mixer, "takes_stream", False):
+            inputs_BTD = RMSNorm(self.config.norm_eps, name="mixer_norm")(x_BTD)
+        mixed_BTD, state = mixer(inputs_BTD, state, reset_BT, writes=self.writes)
         x_BTD = ContinuumMemory(self.config, name="cms")(x_BTD + mixed_BTD)
         # the residual stream is split over the batch only
         return nn.with_logical_constraint(x_BTD, ("batch", "time", None)), state

@@ -106,4 +106,5 @@ def output_std(config: ModelConfig, fan_in: int) -> float:
     and one CMS level per block, so that its scale does not grow with depth.
     """
     levels = 1 if config.cms.variant == "independent" else len(config.cms.periods)
-    return (fan_in * config.depth * (1 + levels)) ** -0.5
+    branches = getattr(config.mixer, "branches", 1)
+    return (fan_in * config.depth * (branches + levels)) ** -0.5

@@ -250,7 +250,10 @@ class SelfModifyingTitans(nn.Module):
         adaptive = {m for group in spec.groups for m in group.spec.widths}
 
         def split_heads(name: str) -> jax.Array:
-            x_BTHK = views[name].reshape(batch, time, heads, size).astype(jnp.float32)
+            # Whole before heads are cut out of it: where the input is split over a mesh,
+            # the partitioner otherwise gets rows wrong, and says nothing (jaxlib 0.10.2).
+            view_BTD = nn.with_logical_constraint(views[name], ("batch", "time", None))
+            x_BTHK = view_BTD.reshape(batch, time, heads, size).astype(jnp.float32)
             return normalise(config.input_norm, jnp.moveaxis(x_BTHK, 2, 1))
 
         def project(name: str) -> jax.Array:

@@ -120,7 +120,7 @@ class TitansMAC(nn.Module):
 
         def remember(h_BHCK, place_C):
             h_BCHK = rms_norm(first(h_BHCK), scale_HK, self.config.norm_eps)
-            h_BCD = h_BCHK.reshape(*h_BCHK.shape[:2], dim).astype(x_BTD.dtype)
+            h_BCD = _whole(h_BCHK.astype(x_BTD.dtype))
             k_BCHK = einsum("btd,dhk->bthk", h_BCD, weights["w_key"])
             v_BCHK = einsum("btd,dhk->bthk", h_BCD, weights["w_value"])
             return first(rotate(k_BCHK, place_C)), first(v_BCHK)
@@ -182,7 +182,7 @@ class TitansMAC(nn.Module):
         config: TitansMACConfig = self.config.mixer
         y_BCHK = jnp.swapaxes(y_BHCK, 1, 2)
         batch, time, heads, size = y_BCHK.shape
-        y_BCD = y_BCHK.reshape(batch, time, heads * size)
+        y_BCD = _whole(y_BCHK)
         past = max(config.conv - 1, 0)
         reset_BS = None
         if reset is not None:
@@ -202,6 +202,16 @@ class TitansMAC(nn.Module):
         gates = memory_gates(config, weights, y_BCD)
         tokens = MemoryTokens(roles["q"], roles["k"], roles["v"], **gates)
         return heads_first(tokens).replace(valid=valid, reset=reset), new_tails
+
+
+def _whole(x_BCHK: jax.Array) -> jax.Array:
+    """Heads side by side, whole on every device.
+
+    Where weights split it over a mesh again, the partitioner otherwise gets rows of the
+    gradient wrong, and says nothing (jaxlib 0.10.2).
+    """
+    x_BCD = x_BCHK.reshape(*x_BCHK.shape[:2], -1)
+    return nn.with_logical_constraint(x_BCD, ("batch", "time", None))
 
 
 def _last_of_document(x_BSD, reset_BS, stop, past):

@@ -17,10 +17,16 @@ from hope_jax.config import (
     DLAConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
+    MambaConfig,
+    MemoraConfig,
     ModelConfig,
     RetNetConfig,
+    RWKV7Config,
+    SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TitansConfig,
     TitansMACConfig,
     TitansMAGConfig,
@@ -61,12 +67,11 @@ def flops_per_token(config: ModelConfig, length: int) -> Flops:
     32768.0
     """
     dim = config.dim
-    products = 3 if config.cms.activation == "swiglu" else 2
     hidden = sum(split_hidden(config.cms_hidden, len(config.cms.periods)))
     mixer = _MIXERS[type(config.mixer)](config, length)
     return Flops(
         mixer=float(config.depth * mixer),
-        cms=float(config.depth * 2 * products * dim * hidden),
+        cms=float(config.depth * _feed_forward(config, hidden)),
         head=float(2 * dim * config.vocab_size),
     )
 
@@ -75,6 +80,24 @@ def _attention(config: ModelConfig, length: int) -> float:
     projections = 4 * 2 * config.dim**2
     seen = (length + 1) / 2  # keys that a causal query sees, on average
     return projections + 2 * 2 * config.dim * seen
+
+
+def _mamba(config: ModelConfig, length: int) -> float:
+    """The scan itself is element-wise; only what surrounds it is counted."""
+    del length
+    mixer, dim = config.mixer, config.dim
+    channels, rank = mixer.channels(dim), mixer.rank(dim)
+    return 2 * channels * (3 * dim + 2 * rank + 2 * mixer.state_size)
+
+
+def _samba(config: ModelConfig, length: int) -> float:
+    mlp = _feed_forward(config, config.cms_hidden)
+    return _mamba(config, length) + mlp + _sliding_window(config, length)
+
+
+def _feed_forward(config: ModelConfig, hidden: int) -> float:
+    products = 3 if config.cms.activation == "swiglu" else 2
+    return 2 * products * config.dim * hidden
 
 
 def _sliding_window(config: ModelConfig, length: int) -> float:
@@ -146,6 +169,24 @@ def _deep_memory(mixer: DeepMemoryConfig, dim: int, length: int) -> float:
         products += mixer.decay_to == "initial"  # the query, in what weights decay to
         per_head += products * 2 * inputs * outputs + 2 * chunk * (inputs + outputs)
     return mixer.heads * per_head
+
+
+def _memora(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    heads, size, chunk = mixer.heads, dim // mixer.heads, min(mixer.chunk, length)
+    hidden = mixer.hidden_size(dim)
+    # of both layers: the key, the query, the gradient's way back through one, the step
+    products = 2 + 2 + 1 + 2 + 3 / chunk  # the lag token has a key and a way back too
+    per_head = products * 2 * size * hidden
+    if mixer.read == "linear":
+        per_head += 2 * 2 * chunk * (size + hidden)
+    values = 4 if mixer.gate == "none" else 5
+    gates = mixer.heads  # retention
+    if mixer.rate_rank is None:
+        gates += mixer.heads
+    else:
+        gates += 2 * mixer.rate_rank
+    return values * 2 * dim**2 + 2 * dim * gates + heads * per_head
 
 
 def _self_modifying(config: ModelConfig, length: int) -> float:
@@ -265,6 +306,32 @@ def _delta_net(config: ModelConfig, length: int) -> float:
     return projections + mixer.heads * _recurrence(size, width, chunk, removal=True)
 
 
+def _rwkv7(config: ModelConfig, length: int) -> float:
+    mixer, dim = config.mixer, config.dim
+    size, chunk = dim // mixer.heads, min(mixer.chunk, length)
+    projections = 4 * 2 * dim**2 + 2 * 2 * dim * sum(mixer.ranks(dim).values())
+    # Two keys read and two write: their scores, the read of the chunk's start and the update;
+    # then what the scores weigh, and the system (see `_write`).
+    per_head = 8 * chunk * size + 8 * size**2 + 8 * chunk * size + 2 / 3 * chunk**2
+    return projections + mixer.heads * per_head
+
+
+def _lstm(config: ModelConfig, length: int) -> float:
+    del length
+    mixer, dim = config.mixer, config.dim
+    units = mixer.units(dim)
+    # four gates of the input and of the head's units, and the output projection
+    return 2 * units * (4 * dim + 4 * units // mixer.heads + dim)
+
+
+def _srwm(config: ModelConfig, length: int) -> float:
+    del length
+    mixer, dim = config.mixer, config.dim
+    size = dim // mixer.heads
+    # the matrix meets the input, and the difference of query and key
+    return 2 * dim**2 + mixer.heads * 2 * 2 * size * (3 * size + 4)
+
+
 def _recurrence(size: int, width: int, chunk: int, removal: bool = False) -> float:
     """One head of `hope_jax.ops.linear_recurrence`, one token.
 
@@ -284,13 +351,19 @@ _MIXERS = {
     DLAConfig: _titans,
     GatedDeltaNetConfig: _delta_net,
     LinearAttentionConfig: _linear_attention,
+    MambaConfig: _mamba,
+    MemoraConfig: _memora,
     RetNetConfig: _retnet,
+    SambaConfig: _samba,
+    LSTMConfig: _lstm,
+    RWKV7Config: _rwkv7,
     SelfModifyingConfig: _self_modifying,
     SlidingWindowConfig: _sliding_window,
     TitansConfig: _titans,
     TitansMACConfig: _titans_mac,
     TitansMAGConfig: _titans_mag,
     TitansMALConfig: _titans_mal,
+    SRWMConfig: _srwm,
     TTTLinearConfig: _ttt,
     TTTMLPConfig: _ttt,
 }

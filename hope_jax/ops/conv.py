@@ -1,4 +1,4 @@
-"""Causal depthwise convolution over time that can be stopped and continued anywhere."""
+"""Short views of the past, by channel, that can be stopped and continued anywhere."""
 
 from __future__ import annotations
 
@@ -61,3 +61,31 @@ def causal_conv(
         kept_BK = document_BS[:, time:] == document_BT[:, -1:]
         new_tail_BKD = jnp.where(kept_BK[..., None], new_tail_BKD, 0)
     return y_BTD, new_tail_BKD
+
+
+def previous(
+    x_BTD: jax.Array,
+    last_BD: jax.Array | None = None,
+    reset_BT: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """The input before each (the token shift of RWKV); zero before a document's first.
+
+    Args:
+      x_BTD: inputs, any length, 0 included.
+      last_BD: the input before `x`; None: zeros.
+      reset_BT: True where an input is a document's first.
+
+    Returns:
+      `(previous_BTD, last_BD)`; the last input continues the stream in the next call.
+
+    >>> before, last = previous(jnp.array([[[1.0], [2.0], [3.0]]]))
+    >>> before.ravel().tolist(), last.ravel().tolist()
+    ([0.0, 1.0, 2.0], [3.0])
+    """
+    if last_BD is None:
+        last_BD = jnp.zeros_like(x_BTD, shape=(x_BTD.shape[0], x_BTD.shape[2]))
+    x_BSD = jnp.concatenate([last_BD.astype(x_BTD.dtype)[:, None], x_BTD], axis=1)
+    previous_BTD = x_BSD[:, :-1]
+    if reset_BT is not None:
+        previous_BTD = jnp.where(reset_BT[..., None], 0, previous_BTD)
+    return previous_BTD, x_BSD[:, -1]

@@ -237,8 +237,6 @@ def attend(
     scores = [
         jnp.where(seen_BTC[:, None], score("bhtk,bhck->bhtc", q, k), MASKED) for k in keys
     ]
-    # Not as one array: split over a mesh, the gradient of the parts put side by side is wrong
-    # on some versions of the compiler.
     total_BHT1 = jax.nn.logsumexp(score_BHTP, axis=-1, keepdims=True)
     for score_BHTC in scores:
         more_BHT1 = jax.nn.logsumexp(score_BHTC, axis=-1, keepdims=True)

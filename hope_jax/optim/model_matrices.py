@@ -15,9 +15,18 @@ _LAST_TWO = MuonDimensionNumbers(-2, -1)
 # Heads are columns of one matrix where the model's width is summed over, and batch axes
 # where each has a memory of its own.
 _MATRICES = (
-    (r"mixer/w_(q|k|v|query|key|value|query_key|gate)", MuonDimensionNumbers(-3, (-2, -1))),
-    (r"mixer/w_(memory_)?out", MuonDimensionNumbers((-3, -2), -1)),
-    (r"mixer/memory_(in|value|out|\d+)", _LAST_TWO),
+    (
+        r"mixer/(attention/)?w_(q|k|v|r|query|key|value|query_key|gate)",
+        MuonDimensionNumbers(-3, (-2, -1)),
+    ),
+    (r"mixer/w_(decay|rate|gate)_in", _LAST_TWO),
+    (r"mixer/w_(decay|rate|gate)_out", MuonDimensionNumbers(-3, (-2, -1))),
+    (r"mixer/w_input", MuonDimensionNumbers(-4, (-3, -2, -1))),
+    (r"mixer/w_recurrent", MuonDimensionNumbers(-3, (-2, -1))),
+    (r"mixer/(attention/)?w_(memory_)?out", MuonDimensionNumbers((-3, -2), -1)),
+    (r"mixer/(mamba/)?w_(expand|expand_gate|contract|select|step)", _LAST_TWO),
+    (r"mixer/mlp/w_(in|gate|out)", _LAST_TWO),
+    (r"mixer/memory_(in|value|out|y|q|k|\d+)", _LAST_TWO),
     (r"cms/period_\d+/w_(in|gate|out)", _LAST_TWO),
 )
 

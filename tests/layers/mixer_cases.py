@@ -14,10 +14,16 @@ from hope_jax.config import (
     DLAConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
+    MambaConfig,
+    MemoraConfig,
     MixerConfig,
     RetNetConfig,
+    RWKV7Config,
+    SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TitansConfig,
     TitansMACConfig,
     TitansMAGConfig,
@@ -54,6 +60,10 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def _within(part: str, text: str) -> frozenset[str]:
+    return frozenset(f"{part}/{name}" for name in text.split())
+
+
 def _matrix(config: MixerConfig, matrices: str) -> Case:
     """A matrix memory."""
     memory = lambda state: state.memory_BHKV
@@ -74,6 +84,7 @@ def _deep(config: MixerConfig, matrices: str, attends: bool = False) -> Case:
     return Case(config, _names(f"{matrices} memory_0 memory_1"), memory, attends=attends)
 
 
+_MAMBA = "w_expand w_expand_gate w_select w_step w_contract"
 _QKV = "w_q w_k w_v w_out"
 _ATTENTION = "w_query w_key w_value w_out"
 _BACKBONE = "w_query_key w_value w_gate w_out"
@@ -86,7 +97,31 @@ CASES = {
     "dla": _deep(DLAConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "gated_delta_net": _matrix(GatedDeltaNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "linear_attention": _matrix(LinearAttentionConfig(heads=2, chunk=4), _QKV),
+    "lstm": Case(LSTMConfig(heads=2), _names("w_input w_recurrent w_out")),
+    "mamba": Case(
+        MambaConfig(state_size=4, chunk=4),
+        _names(_MAMBA),
+        lambda state: state.memory_BNE,
+        ("chunk", (1, 3, 64)),
+    ),
+    "memora": Case(
+        MemoraConfig(heads=2, chunk=4, rate_rank=4),
+        _names(f"{_QKV} w_gate w_rate_in w_rate_out memory_in memory_out"),
+        lambda state: [state.memory.logits, [w.u_BHCO for w in state.memory.written]],
+    ),
     "retnet": _matrix(RetNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
+    "rwkv7": _matrix(
+        RWKV7Config(heads=2, chunk=4, decay_rank=4, rate_rank=4, gate_rank=6),
+        "w_r w_k w_v w_out w_decay_in w_decay_out w_rate_in w_rate_out w_gate_in w_gate_out",
+    ),
+    "samba": Case(
+        SambaConfig(heads=2, window=3, block=4, state_size=4, chunk=4),
+        _within("mamba", _MAMBA)
+        | _within("mlp", "w_in w_gate w_out")
+        | _within("attention", _ATTENTION),
+        lambda state: state.mamba.memory_BNE,
+        ("chunk", (1, 3, 64)),
+    ),
     "self_modifying": Case(
         SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
         _names("w_q w_gate w_out memory_in memory_value"),
@@ -113,6 +148,12 @@ CASES = {
         TitansMALConfig(heads=2, chunk=4, window=6, persistent=2, block=4),
         f"{_QKV} w_gate w_memory_out w_query w_key w_value",
         attends=True,
+    ),
+    "srwm": Case(
+        SRWMConfig(heads=2, chunk=4),
+        _names("memory_y memory_q memory_k w_out"),
+        lambda state: state.memory_BHKO,
+        ("chunk", (1, 3, 64)),
     ),
     "ttt_linear": _ttt(TTTLinearConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in"),
     "ttt_mlp": _ttt(TTTMLPConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in memory_out"),

@@ -15,10 +15,16 @@ from hope_jax.config import (
     DLAConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
+    MambaConfig,
+    MemoraConfig,
     ModelConfig,
     RetNetConfig,
+    RWKV7Config,
+    SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TitansConfig,
     TitansMACConfig,
     TitansMAGConfig,
@@ -87,6 +93,7 @@ def test_self_modifying(changes):
         DeltaNetConfig(heads=2, chunk=16),
         GatedDeltaNetConfig(heads=2, chunk=16, conv=0),
         CombaConfig(heads=2, chunk=16),
+        RWKV7Config(heads=2, chunk=16, gate_rank=24),
     ],
 )
 def test_outer_product_memories(mixer, length):
@@ -119,7 +126,12 @@ def test_a_window_bounds_the_cost_of_a_token():
     "mixer",
     [
         TTTLinearConfig(heads=2, chunk=16),
+        MemoraConfig(heads=2, chunk=16, rate_rank=8),
+        MemoraConfig(heads=2, chunk=8, hidden=24, rate_rank=None, read="lag", gate="none"),
         TTTMLPConfig(heads=2, chunk=8, hidden=48, backbone="transformer"),
+        SRWMConfig(heads=2),
+        LSTMConfig(),
+        LSTMConfig(heads=2, hidden=96),
     ],
 )
 def test_inner_models(mixer):
@@ -147,6 +159,15 @@ def test_a_memory_beside_attention(config):
     mixer = config(heads=2, chunk=1, persistent=3)
     config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=CMSConfig(hidden=48))
     assert flops_per_token(config, 1).forward == pytest.approx(traced(config, 1), rel=0.01)
+
+
+@pytest.mark.parametrize("activation", ["swiglu", "gelu"])
+def test_selective_scans(activation):
+    """Of one token, because attention computes whole blocks."""
+    cms = CMSConfig(hidden=48, activation=activation)
+    for mixer in (MambaConfig(), SambaConfig(heads=2)):
+        config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=cms)
+        assert flops_per_token(config, 1).forward == pytest.approx(traced(config, 1), rel=1e-6)
 
 
 def test_training_costs_three_forward_passes():

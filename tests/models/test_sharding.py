@@ -12,9 +12,15 @@ from hope_jax.config import (
     CMSConfig,
     CombaConfig,
     LinearAttentionConfig,
+    LSTMConfig,
+    MambaConfig,
+    MemoraConfig,
     ModelConfig,
     RetNetConfig,
+    RWKV7Config,
+    SambaConfig,
     SlidingWindowConfig,
+    SRWMConfig,
     TitansConfig,
     TitansMACConfig,
     TitansMAGConfig,
@@ -38,11 +44,17 @@ MIXERS = (
     RetNetConfig(heads=2, chunk=4),
     pytest.param(LinearAttentionConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     pytest.param(CombaConfig(heads=2, chunk=4), marks=pytest.mark.slow),
+    pytest.param(MambaConfig(chunk=4), marks=pytest.mark.slow),
+    pytest.param(MemoraConfig(heads=2, chunk=4), marks=pytest.mark.slow),
+    pytest.param(SambaConfig(heads=2, window=3, block=4, chunk=4), marks=pytest.mark.slow),
+    pytest.param(LSTMConfig(heads=2), marks=pytest.mark.slow),
+    pytest.param(RWKV7Config(heads=2, chunk=4), marks=pytest.mark.slow),
     SlidingWindowConfig(heads=2, window=3, block=4),
     pytest.param(TitansConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     pytest.param(TitansMACConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     pytest.param(TitansMAGConfig(heads=2, chunk=4, window=3), marks=pytest.mark.slow),
     pytest.param(TitansMALConfig(heads=2, chunk=4, window=3), marks=pytest.mark.slow),
+    pytest.param(SRWMConfig(heads=2, chunk=4), marks=pytest.mark.slow),
     TTTLinearConfig(heads=2, chunk=4),
     TTTMLPConfig(heads=2, chunk=4, backbone="transformer"),
 )
@@ -71,8 +83,12 @@ def test_a_mesh_of_eight_equals_one_device(mixer):
         step = jax.jit(jax.value_and_grad(loss), out_shardings=(None, shardings))
         value, grads = step(*args)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    # normalised reads of next to nothing make roundings in gradients larger
-    atol = 3e-5 if mixer.type in ("comba", "titans_mac", "titans_mag") else 1e-6
+    # normalised reads of next to nothing make roundings in gradients larger, and so do more
+    # layers; rounding the weights of Memora changes the embedding's gradient by up to 8e-5
+    larger = {"memora": 2e-4} | dict.fromkeys(
+        ("comba", "samba", "titans_mac", "titans_mag"), 3e-5
+    )
+    atol = larger.get(mixer.type, 1e-6)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol),
         jax.device_get(grads),

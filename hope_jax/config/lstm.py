@@ -1,0 +1,38 @@
+"""Configuration of the LSTM (Hochreiter and Schmidhuber 1997)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from hope_jax.config.check import require
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTMConfig:
+    """Long short-term memory with forget gates, and no peepholes."""
+
+    type: ClassVar[str] = "lstm"
+
+    heads: int = 1  # recurrent weights connect the units of a head alone; 1: all units
+    hidden: int | None = None  # units of all heads; None: the model's width
+    forget_bias: float = 1.0  # of forget gates at initialisation; the other biases are 0
+
+    def __post_init__(self):
+        require(self.heads >= 1, f"mixer.heads is {self.heads}; use at least 1")
+        require(
+            self.hidden is None or self.hidden >= 1,
+            f"mixer.hidden is {self.hidden}; use None (the model's width) or at least 1",
+        )
+
+    def units(self, dim: int) -> int:
+        """Units of all heads at a width."""
+        return dim if self.hidden is None else self.hidden
+
+    def validate(self, dim: int) -> None:
+        """Check the fields that depend on the model width."""
+        require(
+            self.units(dim) % self.heads == 0,
+            f"{self.units(dim)} units (mixer.hidden, or model.dim) are not a multiple of "
+            f"mixer.heads {self.heads}",
+        )

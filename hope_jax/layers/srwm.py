@@ -1,0 +1,96 @@
+"""The self-referential weight matrix as a sequence mixer (Irie et al. 2022,
+arXiv:2202.05780); its recurrence is `hope_jax.ops.srwm`."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from hope_jax.config import ModelConfig, SRWMConfig
+from hope_jax.layers.heads import merge
+from hope_jax.layers.linear import weight
+from hope_jax.ops.srwm import BETAS, read_by_token
+
+
+@flax.struct.dataclass
+class SRWMState:
+    """Fast state: the matrices as they are now, O being what a head's matrix makes."""
+
+    memory_BHKO: jax.Array  # float32
+
+
+class SRWM(nn.Module):
+    """Matrices that make their own queries, keys and rates, one for each head.
+
+    As published: a head reads its part of the input as it is, no projection and no
+    convolution before it, no norm after it, one output projection. Only the residual is the
+    block's, where the published layer adds its normalised input. It takes as many sequential
+    steps as there are tokens.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        state: SRWMState | None = None,
+        reset_BT: jax.Array | None = None,
+        writes: bool = True,
+    ) -> tuple[jax.Array, SRWMState]:
+        """Read every token from the matrices that those before it have left, then write it.
+
+        Args:
+          x_BTD: normalised inputs.
+          state: fast state to go on from; None: every row starts a document.
+          reset_BT: True where a document starts.
+          writes: False leaves the matrices as they are.
+        """
+        mixer: SRWMConfig = self.config.mixer
+        batch, time, dim = x_BTD.shape
+        heads, size = mixer.heads, dim // mixer.heads
+        initial_HKO = self._initial(heads, size)
+        if time == 0:
+            if state is None:
+                state = SRWMState(
+                    jnp.broadcast_to(initial_HKO[None], (batch, *initial_HKO.shape))
+                )
+            return x_BTD, state
+        # No product comes first, and left to itself the compiler cuts the width over chips for
+        # the heads, where XLA's partitioner has got rows of the batch wrong.
+        x_BTD = nn.with_logical_constraint(x_BTD, ("batch", "time", None))
+        x_BTHK = x_BTD.reshape(batch, time, heads, size)
+        if mixer.input_features == "softmax":
+            x_BTHK = nn.softmax(x_BTHK.astype(jnp.float32))
+        y_BTHK, memory_BHKO = read_by_token(
+            initial_HKO,
+            x_BTHK,
+            None if state is None else state.memory_BHKO,
+            reset_BT,
+            writes,
+            chunk=mixer.chunk,
+            remat=mixer.remat,
+        )
+        if self.is_mutable_collection("stats"):
+            events = x_BTHK[..., 0].size if writes else 0
+            self.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
+        return merge(self, self.config, y_BTHK.astype(x_BTD.dtype)), SRWMState(memory_BHKO)
+
+    def _initial(self, heads: int, size: int) -> jax.Array:
+        """Initial matrices: slow weights, learnt across sequences."""
+        mixer: SRWMConfig = self.config.mixer
+        shape, axes = (heads, size, size), ("heads", "head_dim", None)
+        std = size**-0.5
+
+        def betas(key, shape, dtype):
+            return mixer.beta_mean + std * jax.random.normal(key, shape, dtype)
+
+        betas = nn.with_logical_partitioning(betas, axes)
+        parts = [
+            weight(self, f"memory_{name}", shape, axes, scale * std)
+            for name, scale in (("y", 1.0), ("q", mixer.query_scale), ("k", 1.0))
+        ]
+        parts.append(self.param("memory_beta", betas, (heads, size, BETAS), jnp.float32))
+        return jnp.concatenate(parts, axis=-1)
