@@ -79,6 +79,9 @@ class SelfModifyingConfig:
     # ordinary linear layers. The main memory always adapts.
     adaptive: tuple[str, ...] = ("k", "v", "eta", "alpha")
     memory: Literal["mlp", "linear"] = "mlp"  # Eq. 89 or the matrix of Eqs. 92-93
+    # Size of what the main memory says over that of a key: as many memories side by side,
+    # written with the same keys and values.
+    value_expansion: int = 1
     hidden: int | None = None  # hidden width per head of k, v, q, memory; None: head size
     rate_hidden: int = 16  # hidden width per head of the eta and alpha memories
     chunk: int = 64  # tokens whose writes see one frozen state (generators)
@@ -113,7 +116,7 @@ class SelfModifyingConfig:
     remat: Literal["auto", "none", "chunk", "sqrt"] = "auto"
 
     def __post_init__(self):
-        for field in ("heads", "rate_hidden", "chunk"):
+        for field in ("heads", "value_expansion", "rate_hidden", "chunk"):
             value = getattr(self, field)
             require(value >= 1, f"mixer.{field} is {value}; use at least 1")
         require(self.hidden is None or self.hidden >= 1, f"mixer.hidden is {self.hidden}")

@@ -73,12 +73,13 @@ def recurrence_spec(config: SelfModifyingConfig, size: int) -> SelfModifyingSpec
     if config.retention == "none":
         rates = tuple(name for name in rates if name != "alpha")
     memory_chunk = config.memory_chunk or config.chunk
+    parts = ("memory", *(f"memory_{i}" for i in range(1, config.value_expansion)))
     if not values and not rates:
-        groups = (group(("memory",), (), memory_chunk),)
+        groups = (group(parts, (), memory_chunk),)
     elif memory_chunk == config.chunk:
-        groups = (group(("memory", *values), rates, config.chunk),)
+        groups = (group((*parts, *values), rates, config.chunk),)
     else:
-        groups = (group(values, rates, config.chunk), group(("memory",), (), memory_chunk))
+        groups = (group(values, rates, config.chunk), group(parts, (), memory_chunk))
     return SelfModifyingSpec(
         groups=groups,
         rule=config.rule,
@@ -117,6 +118,7 @@ class SelfModifyingTitans(nn.Module):
         config: SelfModifyingConfig = self.config.mixer
         batch, time, dim = x_BTD.shape
         heads, size = config.heads, dim // config.heads
+        width = config.value_expansion * size  # of what a head reads
         spec = recurrence_spec(config, size)
         initial = tuple(
             self._memories(group.spec, name)
@@ -131,11 +133,11 @@ class SelfModifyingTitans(nn.Module):
         w_out = weight(
             self,
             "w_out",
-            (heads, size, dim),
+            (heads, width, dim),
             ("heads", "head_dim", "embed"),
-            output_std(self.config, dim),
+            output_std(self.config, heads * width),
         )
-        norm_scale = constant(self, "read_norm", (heads, size), ("heads", "head_dim"), 1.0)
+        norm_scale = constant(self, "read_norm", (heads, width), ("heads", "head_dim"), 1.0)
         projections = self._projections(spec, dim, heads, size)
 
         if time == 0:
@@ -214,7 +216,8 @@ class SelfModifyingTitans(nn.Module):
             if name not in adaptive:
                 params[f"w_{name}"] = weight(self, f"w_{name}", shape, axes, dim**-0.5)
         if config.gate:
-            params["w_gate"] = weight(self, "w_gate", shape, axes, dim**-0.5)
+            wide = (dim, heads, config.value_expansion * size)
+            params["w_gate"] = weight(self, "w_gate", wide, axes, dim**-0.5)
         starts = {"eta": config.start_rate / config.rate_limit}
         if config.retention == "learned":
             starts["alpha"] = config.initial_retention

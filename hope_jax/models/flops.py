@@ -198,7 +198,8 @@ def _self_modifying(config: ModelConfig, length: int) -> float:
     size = dim // mixer.heads
     spec = recurrence_spec(mixer, size)
     adaptive = {name for group in spec.groups for name in group.spec.widths}
-    static = sum(name not in adaptive for name in ("k", "v", "q")) + mixer.gate + 1
+    static = sum(name not in adaptive for name in ("k", "v", "q"))
+    static += (mixer.gate + 1) * mixer.value_expansion
     rates = {"eta"} | ({"alpha"} if mixer.retention == "learned" else set())
     rates |= {"mu"} if mixer.momentum == "titans" else set()
     flops = 2 * dim * (static * dim + len(rates - adaptive) * mixer.heads)
@@ -213,11 +214,11 @@ def _self_modifying(config: ModelConfig, length: int) -> float:
 
 def _generate(spec: MemorySpec) -> float:
     """Keys, values, queries and rates at the chunk's state; the main memory is read later."""
-    return sum(_evaluation(spec, name) for name in spec.widths if name != "memory")
+    return sum(_evaluation(spec, name) for name in spec.blocks if name != "memory")
 
 
 def _evaluation(spec: MemorySpec, name: str) -> float:
-    width = spec.widths[name]
+    width = spec.blocks[name]
     second = (
         0 if spec.kind == "linear" else 2 * width * (spec.size if name in spec.values else 1)
     )
@@ -267,11 +268,10 @@ def _read(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
     if mixer.read == "chunk_start":
         return flops
     momentum = mixer.momentum == "titans"
-    width = spec.widths["memory"]
-    layers = [(spec.size, width, mixer.rule)]
+    layers = [(spec.size, spec.blocks["memory"], mixer.rule)]
     if spec.kind == "mlp":
         outer = mixer.rule if mixer.scope == "per_layer" else "gd"
-        layers.append((width, spec.size, outer))
+        layers += [(spec.hidden, spec.size, outer)] * spec.mains
     for inputs, outputs, rule in layers:
         flops += 2 * chunk * (inputs + outputs)
         if momentum:

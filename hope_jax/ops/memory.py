@@ -35,7 +35,8 @@ class MemorySpec:
     """What the memories of one group are; static under jit.
 
     Attributes:
-      values: names of the memories that map K to K, among "memory", "k", "v", "q".
+      values: names of the memories that map K to K, among "memory", "k", "v", "q". The main
+        memory "memory" comes first; "memory_1", "memory_2", ... beside it widen what it says.
       rates: names of the memories that map K to a scalar, among "eta", "alpha".
       size: K, the size of keys and values per head.
       hidden: hidden width of each value memory (kind "mlp").
@@ -68,6 +69,18 @@ class MemorySpec:
         """Columns of `w_in` that belong to each memory, in order."""
         value, rate = (self.hidden, self.rate_hidden) if self.kind == "mlp" else (self.size, 1)
         return {**dict.fromkeys(self.values, value), **dict.fromkeys(self.rates, rate)}
+
+    @property
+    def mains(self) -> int:
+        """Parts of the main memory, which are the first of `values`; 0 if it is elsewhere."""
+        return sum(name.partition("_")[0] == "memory" for name in self.values)
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """`widths` with the parts of the main memory as one."""
+        widths = dict(self.widths)
+        parts = [widths.pop(name) for name in self.values[: self.mains]]
+        return {"memory": sum(parts), **widths} if parts else widths
 
     def columns(self, name: str) -> slice:
         """Where a memory sits in the last axis of `w_in`."""
@@ -160,8 +173,9 @@ class View:
 
     Attributes:
       w_in, w_value, w_rate: as in `Memories`.
-      first: `[..., K, F]` first layer of each memory.
-      second: `[..., F, O]` second layer of each memory; empty if linear.
+      first: `[..., K, F]` first layer of each memory; of "memory", its parts side by side.
+      second: `[..., F, O]` second layer of each memory; of "memory" `[..., M, F, O]`, all
+        its parts; empty if linear.
     """
 
     w_in: jax.Array
@@ -173,7 +187,7 @@ class View:
 
 def view(spec: MemorySpec, memories: Memories) -> View:
     """Take the stacks of a group apart."""
-    names, widths = list(spec.widths), list(spec.widths.values())
+    names, widths = list(spec.blocks), list(spec.blocks.values())
     first = dict(
         zip(
             names,
@@ -184,8 +198,14 @@ def view(spec: MemorySpec, memories: Memories) -> View:
     second = {}
     for stack, members in ((memories.w_value, spec.values), (memories.w_rate, spec.rates)):
         if stack is not None:
-            layers = jax.lax.split(stack, [1] * len(members), axis=stack.ndim - 3)
-            second |= {n: layer[..., 0, :, :] for n, layer in zip(members, layers, strict=True)}
+            parts = spec.mains if members is spec.values else 0
+            names = (["memory"] if parts else []) + list(members[parts:])
+            sizes = ([parts] if parts else []) + [1] * len(members[parts:])
+            layers = jax.lax.split(stack, sizes, axis=stack.ndim - 3)
+            second |= {
+                n: layer if n == "memory" else layer[..., 0, :, :]
+                for n, layer in zip(names, layers, strict=True)
+            }
     return View(memories.w_in, memories.w_value, memories.w_rate, first, second)
 
 
@@ -250,11 +270,16 @@ def evaluate(spec: MemorySpec, name: str, frozen: Frozen, z_CK: jax.Array) -> ja
       z_CK: `[..., C, K]` inputs.
 
     Returns:
-      `[..., C, K]` for a value memory, `[..., C]` for a rate memory.
+      `[..., C, K]` for a value memory (of "memory", its parts one after the other),
+      `[..., C]` for a rate memory.
     """
     pre_CF = frozen.apply(z_CK, lambda w: w.first[name])
     if spec.kind == "linear":
         return pre_CF if name in spec.values else pre_CF[..., 0]
+    if name == "memory":
+        hidden_MCF, _ = _hidden(spec, apart(pre_CF, spec.mains))
+        out_MCK = frozen.apply(hidden_MCF, lambda w: w.second[name])
+        return together(z_CK[..., None, :, :] + out_MCK)
     hidden_CF, _ = _hidden(spec, pre_CF)
     out = frozen.apply(hidden_CF, lambda w: w.second[name])
     return z_CK + out if name in spec.values else out[..., 0]
@@ -407,7 +432,7 @@ def _through_hidden(
 ) -> jax.Array:
     """Carry the gradient at the second layer's output back to the pre-activations."""
     d_hidden = frozen.apply(gradient, lambda w: jnp.swapaxes(layer(w), -1, -2))
-    return _stack(through_hidden(spec, at_key, d_hidden))
+    return together(through_hidden(spec, at_key, d_hidden))
 
 
 def through_hidden(spec: MemorySpec, at_key: Evaluation, d_hidden: jax.Array) -> jax.Array:
@@ -433,7 +458,6 @@ def through_hidden(spec: MemorySpec, at_key: Evaluation, d_hidden: jax.Array) ->
 def by_memory(spec: MemorySpec, pre_CZ: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """Columns of the value and of the rate memories, each as `[..., M, C, F]`."""
     sizes = [len(spec.values) * spec.hidden, len(spec.rates) * spec.rate_hidden]
-    apart = lambda x, count: jnp.swapaxes(x.reshape(*x.shape[:-1], count, -1), -2, -3)
     if not spec.rates:
         return apart(pre_CZ, len(spec.values)), None
     value, rate = jax.lax.split(pre_CZ, sizes, axis=pre_CZ.ndim - 1)
@@ -442,7 +466,12 @@ def by_memory(spec: MemorySpec, pre_CZ: jax.Array) -> tuple[jax.Array, jax.Array
     )
 
 
-def _stack(x: jax.Array) -> jax.Array:
-    """Inverse of one part of `by_memory`: `[..., M, C, F]` to `[..., C, M F]`."""
+def apart(x: jax.Array, count: int) -> jax.Array:
+    """Columns of `count` memories, `[..., C, M F]`, as `[..., M, C, F]`."""
+    return jnp.swapaxes(x.reshape(*x.shape[:-1], count, -1), -2, -3)
+
+
+def together(x: jax.Array) -> jax.Array:
+    """Inverse of `apart`."""
     x = jnp.swapaxes(x, -2, -3)
     return x.reshape(*x.shape[:-2], -1)

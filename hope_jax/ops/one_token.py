@@ -29,12 +29,14 @@ from hope_jax.ops.memory import (
     Memories,
     MemorySpec,
     View,
+    apart,
     by_memory,
     evaluate_stack,
     loss_gradient,
     second_layer_input,
     thin_matmul,
     through_hidden,
+    together,
 )
 from hope_jax.ops.self_modifying import (
     Group,
@@ -89,12 +91,14 @@ def _step_group(
     writes = _layer_writes(spec, memory, state.frozen, token, gates.eta)
     y, q_1K = None, None
     if "memory" in memory.values and spec.read == "chunk_start":
-        y = token.q + _evaluate_each(memory, state.frozen, {"memory": token.q})["memory"]
+        names = memory.values[: memory.mains]
+        out = _evaluate_each(memory, state.frozen, dict.fromkeys(names, token.q))
+        y = together(token.q[:, :, None] + jnp.stack([out[n] for n in names], axis=2))
     elif "memory" in memory.values:
         q_1K = token.q
     reads, q_out = _read(memory, running, writes, q_1K)
     if q_out is not None:
-        y = q_1K + q_out
+        y = together(q_1K[:, :, None] + q_out)
     new, momentum = {}, {}
     toward = decay_target(spec, first.running)
     for name, write in writes.items():
@@ -196,16 +200,17 @@ def _read(
     """`x W` of every layer that is written, and what the main memory says to `q`.
 
     Returns:
-      The products by name, and `[B, H, 1, K]` without the residual path, or None.
+      The products by name, and `[B, H, M, 1, K]` of the parts of the main memory without
+      the residual path, or None.
     """
     rows = {name: write.x_1K for name, write in writes.items()}
     if q_1K is not None:
         rows["w_in"] = jnp.concatenate([rows["w_in"], q_1K], axis=-2)
     out = {"w_in": rows["w_in"] @ running.w_in}
     if q_1K is not None:
-        hidden_1F = memory.hidden_layer(out["w_in"][..., 1:, memory.columns("memory")])
-        # every memory is asked, one of them is listened to
-        hidden_M1F = jnp.broadcast_to(hidden_1F[:, :, None], rows["w_value"].shape)
+        pre_1Z = out["w_in"][..., 1:, : len(memory.values) * memory.hidden]
+        # every memory is asked, the main one is listened to
+        hidden_M1F = memory.hidden_layer(apart(pre_1Z, len(memory.values)))
         rows["w_value"] = jnp.concatenate([rows["w_value"], hidden_M1F], axis=-2)
     for name, x in rows.items():
         if name != "w_in":
@@ -213,7 +218,7 @@ def _read(
     reads = {name: product[..., :1, :] for name, product in out.items()}
     if q_1K is None:
         return reads, None
-    return reads, out["w_value"][:, :, memory.values.index("memory"), 1:]
+    return reads, out["w_value"][:, :, : memory.mains, 1:]
 
 
 def _evaluate(

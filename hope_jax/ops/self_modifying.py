@@ -42,12 +42,14 @@ from hope_jax.ops.memory import (
     Frozen,
     Memories,
     MemorySpec,
+    apart,
     evaluate,
     l2_normalise,
     local_gradients,
     rms_normalise,
     second_layer_input,
     thin_matmul,
+    together,
     view,
 )
 from hope_jax.ops.recompute import Remat
@@ -151,7 +153,7 @@ class Reading:
     """What a stretch of tokens gave.
 
     Attributes:
-      y: `[B, H, T, K]` reads of the main memory.
+      y: `[B, H, T, K]` reads of the main memory; of several parts, one after the other.
       eta, alpha: `[B, H, T]` the rates that were used.
       state: to read on from.
     """
@@ -543,14 +545,14 @@ def _seen(
 
 
 def _read(memory, start, momentum, q_CK, first_layer, second_layer, read_target):
-    """`M_{t-1}(q_t)` of the main memory for every token of the chunk.
+    """`M_{t-1}(q_t)` of the main memory for every token of the chunk, its parts side by side.
 
     `first_layer` and `second_layer` are writes and gates, `read_target(x, layer)` is what
     `x` reads in the weights that are decayed to, or None.
     """
     writes_in, gates = first_layer
     writes_value, gates_value = second_layer
-    columns = memory.columns("memory")
+    columns, parts = slice(memory.blocks["memory"]), memory.mains
     if momentum is not None:
         momentum = view(memory, momentum)
     first = lambda w: w.first["memory"]
@@ -567,16 +569,15 @@ def _read(memory, start, momentum, q_CK, first_layer, second_layer, read_target)
     )
     if memory.kind == "linear":
         return pre
-    index = memory.values.index("memory")
     second = lambda w: w.second["memory"]
-    hidden = memory.hidden_layer(pre)
-    one = lambda tree: jax.tree.map(lambda a: a[:, :, min(index, a.shape[2] - 1)], tree)
+    hidden = memory.hidden_layer(apart(pre, parts))
+    mains = lambda tree: jax.tree.map(lambda a: a[:, :, :parts], tree)
     out = read_running(
         hidden,
         start.apply(hidden, second),
         None if momentum is None else hidden @ second(momentum),
-        one(writes_value),
-        one(gates_value),
+        mains(writes_value),
+        mains(gates_value),
         read_target(hidden, second),
     )
-    return q_CK + out
+    return together(q_CK[:, :, None] + out)

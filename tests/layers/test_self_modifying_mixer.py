@@ -56,6 +56,7 @@ OPTIONS = [
         "value_norm": "rms",
     },
     {"chunk": 2, "memory_chunk": 4, "read": "chunk_start", "scope": "input_only"},
+    {"value_expansion": 3, "memory_chunk": 2},
 ]
 
 

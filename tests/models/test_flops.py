@@ -72,6 +72,7 @@ def traced(config, length):
         {"rule": "gd", "read": "chunk_start", "gate": False},
         {"momentum": "titans", "memory_chunk": 32, "adaptive": ("k", "q", "alpha")},
         {"memory": "linear", "scope": "input_only", "targets": "shared"},
+        {"value_expansion": 2, "adaptive": ("v", "eta")},
         {"adaptive": (), "scope": "input_only", "retention": "none"},
     ],
 )

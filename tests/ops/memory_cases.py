@@ -9,18 +9,20 @@ from hope_jax.ops.self_modifying import Group, Inputs, SelfModifyingSpec
 SIZE = 8
 
 
-def make_spec(chunk=4, memory_chunk=None, memory=None, **recurrence):
-    """A recurrence over all five memories; `memory` are fields of `MemorySpec`."""
+def make_spec(chunk=4, memory_chunk=None, memory=None, parts=1, **recurrence):
+    """A recurrence over all five memories; `memory` are fields of `MemorySpec`, `parts` those
+    of the main memory."""
 
     def group(values, rates, chunk):
         fields = {"size": SIZE, "hidden": 6, "rate_hidden": 4, **(memory or {})}
         return Group(MemorySpec(values=values, rates=rates, **fields), chunk)
 
     rates = ("eta", "alpha")
+    mains = ("memory", "memory_1", "memory_2")[:parts]
     if memory_chunk in (None, chunk):
-        groups = (group(("memory", "k", "v"), rates, chunk),)
+        groups = (group((*mains, "k", "v"), rates, chunk),)
     else:
-        groups = (group(("k", "v"), rates, chunk), group(("memory",), (), memory_chunk))
+        groups = (group(("k", "v"), rates, chunk), group(mains, (), memory_chunk))
     return SelfModifyingSpec(groups, **recurrence)
 
 

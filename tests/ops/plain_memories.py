@@ -87,9 +87,11 @@ def run(opt, memories, tokens, resets=()):
     eta_logit, alpha_logit and mu.
 
     `memories` maps a name to its weights `{"in": ..., "out": ...}` (F x K and O x F).
-    Returns the reads and the final running and frozen memories.
+    "memory", "memory_1", ... are parts of the main memory, read one after the other. Returns
+    the reads and the final running and frozen memories.
     """
     rates = ("eta", "alpha")
+    mains = [m for m in memories if m.startswith("memory")]
     zeros = jax.tree.map(jnp.zeros_like, memories)
     running, frozen, momentum, reads = memories, memories, zeros, []
     for t, token in enumerate(tokens):
@@ -97,7 +99,7 @@ def run(opt, memories, tokens, resets=()):
             running, frozen, momentum = memories, memories, zeros
         frozen = {
             m: running[m]
-            if t % (opt.memory_chunk if m == "memory" else opt.chunk) == 0
+            if t % (opt.memory_chunk if m in mains else opt.chunk) == 0
             else frozen[m]
             for m in memories
         }
@@ -110,7 +112,8 @@ def run(opt, memories, tokens, resets=()):
             token["alpha_logit"] + apply(opt, frozen["alpha"], token["rate_source"], False)[0]
         )
         source = running if opt.read == "running" else frozen
-        reads.append(apply(opt, source["memory"], token["q"], True))
+        parts = [apply(opt, source[m], token["q"], True) for m in mains]
+        reads.append(jnp.concatenate(parts))
         new, new_s = {}, {}
         for m in memories:
             residual = m not in rates

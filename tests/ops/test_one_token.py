@@ -55,7 +55,7 @@ def with_values(spec, values, rates):
 @pytest.mark.parametrize(
     "values, rates",
     [
-        (("memory", "k", "v", "q"), ("eta", "alpha")),
+        (("memory", "memory_1", "k", "v", "q"), ("eta", "alpha")),
         (("memory", "v"), ("alpha",)),
         (("memory",), ()),
     ],

@@ -32,6 +32,7 @@ CASES = {
     "decay to initial": dict(decay_to="initial"),
     "decay to initial, momentum": dict(decay_to="initial", momentum=True, rule="gd"),
     "square-root remat": dict(chunk=2, remat="sqrt"),
+    "main memory in parts": dict(parts=2, memory_chunk=8, momentum=True),
 }
 
 
@@ -80,6 +81,8 @@ PLAIN = {
     "input only": {"scope": "input_only"},
     "chunk start, two sizes": {"read": "chunk_start", "chunk": 2, "memory_chunk": 4},
     "chunked": {"chunk": 4, "memory_chunk": 4},
+    "main memory in parts": {"parts": 3, "chunk": 2, "memory_chunk": 2},
+    "matrix memory in parts": {"parts": 2, "kind": "linear", "objective": "dot"},
 }
 MEMORY_FIELDS = ("kind", "objective", "hidden_norm", "grad_factor", "targets")
 
@@ -88,7 +91,7 @@ MEMORY_FIELDS = ("kind", "objective", "hidden_norm", "grad_factor", "targets")
 def test_equals_the_paper_written_plainly(case):
     """Chunk 1 is Eq. 88 token by token; larger chunks freeze as Eq. 90 says."""
     fields = PLAIN[case]
-    options = plain_memories.Plain(**fields)
+    options = plain_memories.Plain(**{k: v for k, v in fields.items() if k != "parts"})
     memory = {name: fields[name] for name in MEMORY_FIELDS if name in fields}
     rest = {k: v for k, v in fields.items() if k not in MEMORY_FIELDS}
     spec = make_spec(**{"chunk": 1, **rest}, memory=memory)
