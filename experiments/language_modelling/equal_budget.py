@@ -1,13 +1,23 @@
 """Every mixer in the same language model: equal parameters, tokens, data and tuning.
 
     hope prepare data/wikitext-2 --input wiki.train.tokens --validation-input wiki.valid.tokens
-    hope sweep experiments/language_modelling/equal_budget.py --list
-    hope train --config experiments/language_modelling/equal_budget.py:gated_delta_net \\
+    hope sweep experiments/language_modelling/equal_budget.py --local 2 --tune optim.lr \\
         --set data.path=data/wikitext-2
+    hope report runs/equal_budget --best optim.lr
 
-A variant is the `type` of a mixer, "transformer" for attention, or "hope" for self-modifying
-Titans with several levels of feed-forward memory. Width 128, four layers, a million
-parameters: the hidden width of the feed-forward part is solved for, to within 1 %.
+For subwords prepare with `--tokenizer sentencepiece --vocab-size 4096` and name the file with
+`:4k` behind it, and another `--workdir`; the embedding of 4,096 tokens comes on top of the
+million parameters.
+
+A variant is the `type` of a mixer ("-4k" behind it for subwords), except "transformer"
+(attention), "hope" (self-modifying Titans with two feed-forward levels, of which the slower is
+updated every fourth step) and "self_modifying" (the same with one). Width 128, four layers
+(two groups for Samba, which has two layers in one), a million parameters: the hidden width of
+the feed-forward part is solved for, to within 1 %. 0.8 M tokens in windows of 256, AdamW.
+
+Choices are those of the published models where they do not depend on the width. Memories
+have two heads, so that a head is 64 wide as theirs are; attention has four. Windows are a
+quarter of the context, because a window of all of it would be the Transformer.
 """
 
 from hope_jax.config import (
@@ -16,13 +26,24 @@ from hope_jax.config import (
     CombaConfig,
     DataConfig,
     DeltaNetConfig,
+    DLAConfig,
     GatedDeltaNetConfig,
     LinearAttentionConfig,
+    LSTMConfig,
+    MambaConfig,
+    MemoraConfig,
     ModelConfig,
     OptimConfig,
     RetNetConfig,
+    RWKV7Config,
+    SambaConfig,
     SelfModifyingConfig,
     SlidingWindowConfig,
+    SRWMConfig,
+    TitansConfig,
+    TitansMACConfig,
+    TitansMAGConfig,
+    TitansMALConfig,
     TrainConfig,
     TTTLinearConfig,
     TTTMLPConfig,
@@ -31,37 +52,59 @@ from hope_jax.config import (
 from hope_jax.models import match_params
 
 PARAMETERS = 1_000_000
-HOPE = SelfModifyingConfig(heads=2, chunk=32)
+WIDTH = 128
+WINDOW = 64
+SELF_MODIFYING = SelfModifyingConfig(heads=2, chunk=16, value_expansion=2)
 MIXERS = {
-    "hope": HOPE,
+    "hope": SELF_MODIFYING,
     "transformer": AttentionConfig(heads=4),
-    "sliding_window": SlidingWindowConfig(heads=4, window=64),
-    "linear_attention": LinearAttentionConfig(heads=2),
-    "retnet": RetNetConfig(heads=2),
-    "delta_net": DeltaNetConfig(heads=2),
     "gated_delta_net": GatedDeltaNetConfig(heads=2),
+    "titans": TitansConfig(heads=2, chunk=16),
+    "rwkv7": RWKV7Config(heads=2),
     "comba": CombaConfig(heads=2, initial_correction=0.02),
     "ttt_linear": TTTLinearConfig(heads=2),
+    "samba": SambaConfig(heads=4, window=WINDOW),
+    "titans_mag": TitansMAGConfig(heads=2, chunk=16, window=WINDOW),
+    "delta_net": DeltaNetConfig(heads=2),
+    "mamba": MambaConfig(),
+    "titans_mal": TitansMALConfig(heads=2, chunk=16, window=WINDOW),
+    "titans_mac": TitansMACConfig(heads=2, chunk=32),
+    "retnet": RetNetConfig(heads=2),
+    "self_modifying": SELF_MODIFYING,
+    "dla": DLAConfig(heads=2, chunk=16),
+    "memora": MemoraConfig(heads=2),
+    "linear_attention": LinearAttentionConfig(heads=2),
+    "sliding_window": SlidingWindowConfig(heads=4, window=WINDOW),
     "ttt_mlp": TTTMLPConfig(heads=2),
+    "lstm": LSTMConfig(),
+    "srwm": SRWMConfig(heads=2),
 }
-LEVELS = {"hope": (1,)}
+LEVELS = {"hope": (1, 4)}
+DEPTH = {"samba": 2}
 
 
 def get_config(variant: str = "hope") -> TrainConfig:
     """The run of one mixer."""
-    if variant not in MIXERS:
+    kind = variant.removesuffix("-4k")
+    if kind not in MIXERS:
         raise ValueError(f"variant {variant!r}; choose one of {', '.join(MIXERS)}")
-    cms = CMSConfig(periods=LEVELS.get(variant, (1,)))
-    model = ModelConfig(vocab_size=256, dim=128, depth=4, mixer=MIXERS[variant], cms=cms)
+    vocab_size = 256 if kind == variant else 4096
+    model = ModelConfig(
+        vocab_size=vocab_size,
+        dim=WIDTH,
+        depth=DEPTH.get(kind, 4),
+        mixer=MIXERS[kind],
+        cms=CMSConfig(periods=LEVELS.get(kind, (1,))),
+    )
     return TrainConfig(
         name=variant,
-        model=match_params(model, PARAMETERS),
+        model=match_params(model, PARAMETERS + (vocab_size - 256) * WIDTH),
         data=DataConfig(batch=4, length=256),
         optim=OptimConfig(lr=3e-3, warmup=80, end_lr=0.1),
         steps=800,
         log_every=10,
         eval_every=800,
-        eval_batches=200,
+        eval_batches=8,
         checkpoint_every=400,
         sample_tokens=0,
         position_plot=False,
@@ -69,6 +112,9 @@ def get_config(variant: str = "hope") -> TrainConfig:
     )
 
 
-def sweep():
-    """Every mixer at several learning rates."""
-    yield from grid({"variant": [*MIXERS], "optim.lr": [1.5e-3, 3e-3, 6e-3]})
+def sweep(tokens: str = "bytes"):
+    """Every mixer at three learning rates; `--tune optim.lr` goes on where the best is last."""
+    if tokens not in ("bytes", "4k"):
+        raise ValueError(f"sweep {tokens!r}; give bytes or 4k")
+    variants = [kind if tokens == "bytes" else f"{kind}-4k" for kind in MIXERS]
+    yield from grid({"variant": variants, "optim.lr": [1.5e-3, 3e-3, 6e-3]})
