@@ -5,74 +5,27 @@ from __future__ import annotations
 import dataclasses
 
 from hope_jax.config import (
+    MIXER_CONFIGS,
     AttentionConfig,
     CMSConfig,
-    CombaConfig,
     DataConfig,
-    DeltaNetConfig,
-    DLAConfig,
-    GatedDeltaNetConfig,
-    LinearAttentionConfig,
-    LSTMConfig,
-    MambaConfig,
-    MemoraConfig,
     MixerConfig,
     ModelConfig,
-    RetNetConfig,
-    RWKV7Config,
-    SambaConfig,
     SelfModifyingConfig,
-    SlidingWindowConfig,
-    SRWMConfig,
-    TitansConfig,
-    TitansMACConfig,
-    TitansMAGConfig,
-    TitansMALConfig,
     TrainConfig,
-    TTTLinearConfig,
-    TTTMLPConfig,
 )
 from hope_jax.config.check import choose, require
 
 REFERENCE = "transformer"  # what ratios are taken to
 BASELINES = {
-    config.type: config
-    for config in (
-        SlidingWindowConfig,
-        LinearAttentionConfig,
-        RetNetConfig,
-        DeltaNetConfig,
-        GatedDeltaNetConfig,
-        CombaConfig,
-        DLAConfig,
-        TitansConfig,
-        TitansMACConfig,
-        TitansMAGConfig,
-        TitansMALConfig,
-        MambaConfig,
-        MemoraConfig,
-        SambaConfig,
-        TTTLinearConfig,
-        TTTMLPConfig,
-        RWKV7Config,
-        SRWMConfig,
-        LSTMConfig,
-    )
+    name: config
+    for name, config in MIXER_CONFIGS.items()
+    if config not in (AttentionConfig, SelfModifyingConfig)
 }
 MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
-# Their blocks and mini-batches are part of what they compute, or best as they are, or
-# there are none.
-OWN_CHUNK = (
-    "lstm",
-    "mamba",
-    "memora",
-    "rwkv7",
-    "samba",
-    "sliding_window",
-    "srwm",
-    "ttt_linear",
-    "ttt_mlp",
-)
+# Their chunk is the number of tokens per parallel step, and any serves as well as another.
+# That of others is part of what they compute, or has a best value that they start from.
+ANY_CHUNK = ("comba", "delta_net", "gated_delta_net", "linear_attention", "retnet")
 PERIODS = (1, 8, 64)  # CMS levels of the HOPE models
 
 
@@ -130,7 +83,7 @@ def model_config(name: str, settings: Settings) -> ModelConfig:
     mixer: MixerConfig
     if name in BASELINES:
         known = {field.name for field in dataclasses.fields(BASELINES[name])}
-        changes = {"heads": heads, **({} if name in OWN_CHUNK else {"chunk": chunk})}
+        changes = {"heads": heads, **({"chunk": chunk} if name in ANY_CHUNK else {})}
         mixer = BASELINES[name](**{key: changes[key] for key in known & set(changes)})
     elif name in ("hope_attention", REFERENCE):
         mixer = AttentionConfig(heads=heads)

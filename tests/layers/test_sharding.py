@@ -1,0 +1,56 @@
+"""The model split over a mesh by its logical axes computes what one device computes."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from mixer_cases import CASES
+
+from hope_jax.config import CMSConfig, ModelConfig
+from hope_jax.models import LanguageModel, abstract_params, init_params, next_token_loss
+
+RULES = [
+    ("batch", ("data", "fsdp")),
+    ("embed", "fsdp"),
+    ("heads", "tensor"),
+    ("mlp", "tensor"),
+    ("vocab", "tensor"),
+]
+
+
+# The others cost minutes of compilation; CI runs them.
+QUICK = ("attention", "gated_delta_net", "self_modifying")
+EVERY_MIXER = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in CASES]
+
+
+@pytest.mark.parametrize("name", EVERY_MIXER)
+def test_a_mesh_of_eight_equals_one_device(name):
+    mixer, cms = CASES[name].config, CMSConfig((1, 2))
+    config = ModelConfig(vocab_size=64, dim=16, depth=2, mixer=mixer, cms=cms)
+    model, params = LanguageModel(config), init_params(config, jax.random.key(0))
+    tokens_BT = jax.random.randint(jax.random.key(1), (4, 8), 0, 64)
+    reset_BT = jnp.zeros((4, 8), bool).at[2, 5].set(True)
+
+    def loss(params, tokens_BT, reset_BT):
+        logits_BTW = model.apply({"params": params}, tokens_BT, None, reset_BT).logits_BTW
+        return next_token_loss(logits_BTW[:, :-1], tokens_BT[:, 1:])
+
+    expected, expected_grads = jax.jit(jax.value_and_grad(loss))(params, tokens_BT, reset_BT)
+
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        names = nn.get_partition_spec(abstract_params(config))
+        shardings = nn.logical_to_mesh_sharding(names, mesh, RULES)
+        rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+        args = jax.device_put((params, tokens_BT, reset_BT), (shardings, rows, rows))
+        assert not args[0]["embed"]["table"].sharding.is_fully_replicated
+        step = jax.jit(jax.value_and_grad(loss), out_shardings=(None, shardings))
+        value, grads = step(*args)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=CASES[name].rounding),
+        jax.device_get(grads),
+        jax.device_get(expected_grads),
+    )
