@@ -1,95 +1,60 @@
-"""Training speed of HOPE beside two PyTorch packages, measured in one go.
+"""Training speed of this package's models beside public PyTorch ones, measured in one go.
 
     python experiments/benchmarks/peers.py --out runs/peers
+    python experiments/benchmarks/peers.py --out runs/peers_gated_delta_net \\
+        --models gated_delta_net delta_net gated-delta-net transformer torch-transformer
+    python experiments/benchmarks/peers.py --out runs/peers_ttt --ttt FOLDER \\
+        --models ttt_linear ttt-linear ttt-linear-64 ttt_mlp ttt-mlp ttt-mlp-64
 
-Makes a throw-away environment, installs PyTorch and the packages `titans-pytorch` (its
-single-memory NeuralMemory in a stack with feed-forward layers) and `nested-learning` (its
-self-modifying HOPE, trained online) from the package index, and lets them and the models of
-`hope bench` take turns with training steps of the same width, depth, chunk and length. What
-is compared is tokens per CPU-second, which other programs on the machine disturb least.
+Makes a throw-away environment, installs PyTorch and packages from the package index, and lets
+their models and those of `hope bench` take turns with training steps of the same width,
+depth, heads, length and batch. What is compared is tokens per CPU-second, which other
+programs on the machine disturb least. The last column says how many times those of a peer
+our models of the same kind reach.
 
-Time: about 15 minutes on 2 CPU cores, and 2 GB of disk while it runs. nested-learning shares
-its fast state across a batch, so that it is measured at batch 1, as it is meant to be used.
+  titans-pytorch          the package's single memory in a stack; -refresh takes gradients at
+                          weights renewed every second chunk
+  nested-learning         the package's self-modifying HOPE, trained online, at batch 1: it
+                          shares its fast state across a batch
+  gated-delta-net         the Qwen3-Next layer of transformers, with our sizes of heads
+  torch-transformer       rotary positions, fused attention and SwiGLU, of PyTorch alone
+  ttt-linear, ttt-mlp     the layers of github.com/test-time-training/ttt-lm-pytorch, which
+                          its authors wrote to be read rather than to be fast. It is no
+                          package: --ttt names a checkout (measured at commit cd831db). The
+                          mini-batch is 16 as published and as ours; with -64 it is 64, which
+                          computes something else
+
+Time: about 15 minutes on 2 CPU cores for the first line, and 2 GB of disk while it runs. All
+models named are in memory together.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import venv
 from pathlib import Path
 
+from contenders import SHAPES, Ours, Peer
+from peer_models import PEERS
 from rich.console import Console
 from rich.table import Table
 
 from hope_jax.benchmark import Settings
+from hope_jax.benchmark.cases import MODELS
 from hope_jax.benchmark.results import machine
-from hope_jax.benchmark.training import TrainCase
 
-WORKER = Path(__file__).with_name("peer_worker.py")
-OURS = ("hope", "hope_momentum", "hope_attention", "transformer")
-PEERS = {"titans": None, "titans-refresh": None, "nested-learning": 1}  # batch, if fixed
-
-
-class Ours:
-    """A model of this package."""
-
-    def __init__(self, name: str, settings: Settings, length: int):
-        self._case = TrainCase(name, length, settings)
-        self.params = self._case.result.params
-        self.tokens = settings.batch * length
-        self.batch = settings.batch
-
-    def step(self) -> dict[str, float]:
-        """One training step."""
-        self._case.measure()
-        spent = self._case.result.spent[-1]
-        return {"wall": spent.wall, "cpu": spent.cpu}
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-class Peer:
-    """A package in its own process."""
-
-    def __init__(self, name: str, python: Path, settings: Settings, length: int):
-        self.batch = PEERS[name] or settings.batch
-        shapes = {n: getattr(settings, n) for n in ("dim", "depth", "heads", "chunk")}
-        shapes |= {"batch": self.batch, "length": length}
-        options = [item for n, value in shapes.items() for item in (f"--{n}", str(value))]
-        self._process = subprocess.Popen(
-            [python, WORKER, name, *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        self.params = self._answer()["params"]
-        self.tokens = self.batch * length
-        self.step()  # warm
-
-    def step(self) -> dict[str, float]:
-        """One training step."""
-        self._process.stdin.write("step\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-
-    def _answer(self) -> dict[str, float]:
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"the worker ended with status {self._process.wait()}")
-        return json.loads(line)
+DEFAULT = (
+    *("hope", "hope_momentum", "hope_attention", "transformer"),
+    *("titans-pytorch", "titans-pytorch-refresh", "nested-learning"),
+)
+# nested-learning asks for an older huggingface_hub than transformers, which it reads data
+# with; nothing here does, so that transformers comes last and has its way.
+PACKAGES = (("titans-pytorch==0.5.5", "nested-learning==0.2.0"), ("transformers==5.24.0",))
 
 
 def make_environment(folder: Path, torch: str, say) -> Path:
@@ -98,38 +63,30 @@ def make_environment(folder: Path, torch: str, say) -> Path:
     if not python.exists():
         say(f"installing PyTorch {torch} and the packages into {folder}")
         venv.create(folder, with_pip=True)
-        pip = [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, f"torch=={torch}"], check=True)
-        subprocess.run(
-            [*pip, f"torch=={torch}", "titans-pytorch", "nested-learning"], check=True
-        )
+        for packages in ((), *PACKAGES):
+            pip = [python, "-m", "pip", "install", "--quiet", f"torch=={torch}"]
+            subprocess.run([*pip, *packages], check=True)
     return python
 
 
-def installed(python: Path) -> dict[str, str]:
-    """Versions of the packages that are compared."""
-    listed = subprocess.run(
-        [python, "-m", "pip", "list", "--format=json"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    wanted = ("torch", "titans-pytorch", "nested-learning")
-    return {p["name"]: p["version"] for p in json.loads(listed.stdout) if p["name"] in wanted}
+def measure(args: argparse.Namespace, python: Path | None, say) -> tuple[list[dict], dict]:
+    """Let all of them take turns.
 
-
-def compare(args: argparse.Namespace, python: Path, say) -> list[dict]:
-    """Let all of them take turns; returns one row per model and length."""
-    rows = []
+    Returns:
+      One row per model and length, and the versions of what the peers are made of.
+    """
+    rows, versions = [], {}
     for length in args.lengths:
-        settings = Settings(batch=args.batch, lengths=(length,), contexts=())
+        shapes = {name: getattr(args, name) for name in SHAPES}
+        settings = Settings(lengths=(length,), contexts=(), **shapes)
         contenders = {}
         for name in args.models:
             say(f"T={length}: starting {name}")
-            if name in OURS:
-                contenders[name] = Ours(name, settings, length)
+            if name in PEERS:
+                contenders[name] = Peer(name, python, args.ttt, settings, length)
             else:
-                contenders[name] = Peer(name, python, settings, length)
+                contenders[name] = Ours(name, settings, length)
+            versions |= contenders[name].versions
         spent = {name: [] for name in contenders}
         for number in range(args.rounds):
             for name, contender in contenders.items():
@@ -151,17 +108,29 @@ def compare(args: argparse.Namespace, python: Path, say) -> list[dict]:
                     },
                 }
             )
-    return rows
+    return rows, versions
+
+
+def compare(rows: list[dict]) -> None:
+    """Add to each peer's row `ours`: by model, how many times its tokens per CPU-second."""
+    speeds = {(row["model"], row["length"]): row["tokens_per_cpu_second"] for row in rows}
+    for row in rows:
+        if row["model"] in PEERS:
+            row["ours"] = {
+                name: speeds[name, row["length"]] / row["tokens_per_cpu_second"]
+                for name in PEERS[row["model"]].ours
+                if (name, row["length"]) in speeds
+            }
 
 
 def print_table(rows: list[dict], console: Console) -> None:
-    """Tokens per CPU-second, and how many times those of each peer HOPE reaches."""
+    """Tokens per CPU-second, and how many times those of each peer ours of its kind reach."""
     table = Table(title="training")
-    for column in ("T", "model", "batch", "params", "tok/CPU-s", "tok/s", "hope is"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    table.add_column("T", justify="right")
+    table.add_column("model", min_width=max(len(row["model"]) for row in rows))
+    for column in ("batch", "params", "tok/CPU-s", "tok/s", "ours of its kind"):
+        table.add_column(column, justify="right")
     for row in rows:
-        hope = [r for r in rows if (r["model"], r["length"]) == ("hope", row["length"])]
-        times = hope[0]["tokens_per_cpu_second"] / row["tokens_per_cpu_second"] if hope else 0
         table.add_row(
             str(row["length"]),
             row["model"],
@@ -169,40 +138,69 @@ def print_table(rows: list[dict], console: Console) -> None:
             f"{row['params'] / 1e6:.2f} M",
             f"{row['tokens_per_cpu_second']:,.0f}",
             f"{row['tokens_per_second']:,.0f}",
-            f"{times:.2f} x" if hope else "",
+            "\n".join(f"{name} {times:.2f} x" for name, times in row.get("ours", {}).items()),
         )
     console.print(table)
 
 
-def main() -> None:
-    """Install, measure, write, print."""
+def arguments() -> argparse.Namespace:
+    """Of the command line, checked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/peers"), metavar="DIR")
     parser.add_argument("--lengths", nargs="+", type=int, default=[512], metavar="T")
-    parser.add_argument("--batch", type=int, default=4, metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    for name in SHAPES:
+        parser.add_argument(f"--{name}", type=int, default=defaults[name], metavar="N")
     parser.add_argument(
-        "--models", nargs="+", choices=(*OURS, *PEERS), default=[*OURS, *PEERS], metavar="NAME"
+        "--models",
+        nargs="+",
+        choices=(*MODELS, *PEERS),
+        default=DEFAULT,
+        metavar="NAME",
+        help=f"of ours {', '.join(sorted(MODELS))}; of others {', '.join(sorted(PEERS))} "
+        f"(default: {' '.join(DEFAULT)})",
     )
     parser.add_argument("--torch", default="2.13.0", metavar="VERSION", help="of PyTorch")
     parser.add_argument(
         "--venv", type=Path, metavar="DIR", help="keep the environment there, or use it again"
     )
+    parser.add_argument(
+        "--ttt",
+        type=Path,
+        metavar="FOLDER",
+        help="checkout of github.com/test-time-training/ttt-lm-pytorch, for ttt-linear and "
+        "ttt-mlp",
+    )
     args = parser.parse_args()
+    for name in args.models:
+        if name in PEERS and PEERS[name].checkout and args.ttt is None:
+            parser.error(f"{name} needs --ttt, the folder of a checkout with ttt.py")
+    if args.ttt is not None:
+        args.ttt = args.ttt.absolute()
+        if not (args.ttt / "ttt.py").is_file():
+            parser.error(f"there is no ttt.py in {args.ttt}; name a checkout of the repository")
+    return args
+
+
+def main() -> None:
+    """Install, measure, write, print."""
+    args = arguments()
     console = Console()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = (args.venv or Path(scratch) / "venv").absolute()
-        python = Path(sys.executable)
+        python = None
         if any(name in PEERS for name in args.models):
+            folder = (args.venv or Path(scratch) / "venv").absolute()
             python = make_environment(folder, args.torch, console.print)
-        rows = compare(args, python, console.print)
-        versions = installed(python)
+        rows, versions = measure(args, python, console.print)
+    compare(rows)
     args.out.mkdir(parents=True, exist_ok=True)
-    facts = {**machine(), **versions}
+    settings = {name: getattr(args, name) for name in SHAPES}
+    facts = {"machine": {**machine(), **versions}, "settings": settings, "training": rows}
     path = args.out / "peers.json"
-    path.write_text(json.dumps({"machine": facts, "training": rows}, indent=1) + "\n")
+    path.write_text(json.dumps(facts, indent=1) + "\n")
     print_table(rows, console)
     console.print(f"written to {path}")
 

@@ -1,5 +1,7 @@
 """The scripts under experiments/ that measure, and the one that keeps results."""
 
+import importlib
+import io
 import json
 import os
 import shutil
@@ -8,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -33,6 +36,70 @@ def test_a_step_is_taken_apart_by_source_line(tmp_path):
     known = {place: s for place, s in found["lines"].items() if place.startswith("hope_jax/")}
     assert sum(known.values()) > 0.5 * sum(found["lines"].values())
     assert max(known, key=known.get).startswith("hope_jax/layers/linear.py")
+
+
+@pytest.fixture
+def peers(monkeypatch):
+    """The script that measures beside PyTorch packages, as a module."""
+    monkeypatch.syspath_prepend(EXPERIMENTS / "benchmarks")
+    return importlib.import_module("peers")
+
+
+def test_every_peer_has_a_model_of_its_kind_and_a_file(peers):
+    from hope_jax.benchmark.cases import MODELS
+
+    for name, peer in peers.PEERS.items():
+        assert name not in MODELS and set(peer.ours) <= set(MODELS)
+        file = EXPERIMENTS / "benchmarks" / "peer_models" / f"{peer.module}.py"
+        assert "\ndef make(args: argparse.Namespace" in file.read_text()
+    assert set(peers.DEFAULT) <= {*MODELS, *peers.PEERS}
+
+
+def speed(model, length, tokens):
+    row = {"model": model, "length": length, "batch": 4, "params": 3_460_000}
+    return row | {"tokens_per_cpu_second": tokens, "tokens_per_second": tokens}
+
+
+def test_a_peer_is_compared_with_ours_of_its_kind_at_its_length(peers):
+    rows = [
+        *(speed(name, 512, 300.0) for name in ("hope", "ttt_mlp", "delta_net")),
+        speed("titans", 512, 600.0),
+        speed("hope", 2048, 200.0),
+        *(speed("titans-pytorch", length, 200.0) for length in (512, 2048)),
+        speed("ttt-mlp-64", 512, 200.0),
+        speed("gated-delta-net", 512, 100.0),
+    ]
+    peers.compare(rows)
+    assert [row.get("ours") for row in rows] == [
+        *(None,) * 5,
+        {"titans": 3.0, "hope": 1.5},
+        {"hope": 1.0},
+        {"ttt_mlp": 1.5},
+        {},
+    ]
+    console = Console(file=io.StringIO(), width=100)
+    peers.print_table(rows, console)
+    assert "hope 1.50 x" in console.file.getvalue()
+
+
+def test_the_authors_code_must_be_named(tmp_path):
+    script = EXPERIMENTS / "benchmarks" / "peers.py"
+    done = run(script, "--models", "ttt-linear")
+    assert done.returncode == 2 and "ttt-linear needs --ttt" in done.stderr
+    done = run(script, "--models", "ttt-linear", "--ttt", tmp_path)
+    assert done.returncode == 2 and "there is no ttt.py in" in done.stderr
+
+
+@pytest.mark.slow
+def test_ours_alone_need_no_other_environment(tmp_path):
+    script = EXPERIMENTS / "benchmarks" / "peers.py"
+    shapes = ("--dim", 32, "--depth", 1, "--lengths", 32, "--chunk", 16, "--rounds", 1)
+    done = run(script, *shapes, "--models", "transformer", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "peers.json").read_text())
+    assert found["settings"]["dim"] == 32
+    (row,) = found["training"]
+    assert row["tokens_per_cpu_second"] > 0 and len(row["spent"]) == 1
 
 
 def summary(seed, loss):
