@@ -43,24 +43,72 @@ def causal_conv(
         return x_BTD, tail_BKD
     # S = past + time: the tail and the inputs as one stream
     x_BSD = jnp.concatenate([tail_BKD, x_BTD], axis=1)
+    same = ()
     if reset_BT is not None:
         document_BT = jnp.cumsum(reset_BT, axis=1, dtype=jnp.int32)
         document_BS = jnp.pad(document_BT, ((0, 0), (past, 0)))
-    y_BTD = jnp.zeros_like(x_BTD)
-    for lag in range(past + 1):
-        start = past - lag
-        tap_BTD = (
-            x_BSD[:, start : start + time] * kernel_KD[lag].astype(x_BTD.dtype)[None, None]
-        )
-        if reset_BT is not None and lag > 0:
-            same_BT = document_BS[:, start : start + time] == document_BT
-            tap_BTD = jnp.where(same_BT[..., None], tap_BTD, 0)
-        y_BTD = y_BTD + tap_BTD
+        same = tuple(_shifted(document_BS, lag, past) == document_BT for lag in range(past + 1))
+    y_BTD = _convolved(x_BSD, kernel_KD, same)
     new_tail_BKD = x_BSD[:, time:]
     if reset_BT is not None and past > 0:
         kept_BK = document_BS[:, time:] == document_BT[:, -1:]
         new_tail_BKD = jnp.where(kept_BK[..., None], new_tail_BKD, 0)
     return y_BTD, new_tail_BKD
+
+
+def _shifted(x_BS: jax.Array, lag: int, past: int) -> jax.Array:
+    """For each of the last S - past places, what is `lag` before it."""
+    return x_BS[:, past - lag : x_BS.shape[1] - lag]
+
+
+def _tap(x_BSD: jax.Array, lag: int, past: int, same: tuple[jax.Array, ...]) -> jax.Array:
+    x_BTD = _shifted(x_BSD, lag, past)
+    # masked before its product with the kernel, whose gradient reads it
+    return jnp.where(same[lag][..., None], x_BTD, 0) if same and lag else x_BTD
+
+
+@jax.custom_vjp
+def _convolved(
+    x_BSD: jax.Array, kernel_KD: jax.Array, same: tuple[jax.Array, ...]
+) -> jax.Array:
+    """Outputs at all but the first K - 1 places.
+
+    `same[j]` (B, T) tells where the input j before belongs to the same document; without
+    resets `same` is empty. Left to autodiff, the gradient of every tap is written, masked and
+    again padded, before all are added up: about twice the memory traffic.
+    """
+    past = kernel_KD.shape[0] - 1
+    kernel_KD = kernel_KD.astype(x_BSD.dtype)
+    y_BTD = _tap(x_BSD, 0, past, same) * kernel_KD[0][None, None]
+    for lag in range(1, past + 1):
+        y_BTD = y_BTD + _tap(x_BSD, lag, past, same) * kernel_KD[lag][None, None]
+    return y_BTD
+
+
+def _convolved_forward(x_BSD, kernel_KD, same):
+    return _convolved(x_BSD, kernel_KD, same), (x_BSD, kernel_KD, same)
+
+
+def _convolved_backward(saved, dy_BTD):
+    x_BSD, kernel_KD, same = saved
+    past = kernel_KD.shape[0] - 1
+    both = (past, past)
+    # the same convolution, back in time
+    ahead_BRD = jnp.pad(dy_BTD, ((0, 0), both, (0, 0)))
+    dx_BSD, d_kernel = jnp.zeros_like(x_BSD), []
+    for lag in range(past + 1):
+        place = slice(lag, lag + x_BSD.shape[1])
+        dx_tap_BSD = ahead_BRD[:, place]
+        if same and lag:
+            same_BS = jnp.pad(same[lag], ((0, 0), both))[:, place]
+            dx_tap_BSD = jnp.where(same_BS[..., None], dx_tap_BSD, 0)
+        dx_BSD = dx_BSD + dx_tap_BSD * kernel_KD[lag].astype(x_BSD.dtype)[None, None]
+        tap_BTD = _tap(x_BSD, lag, past, same)
+        d_kernel.append(jnp.sum(tap_BTD * dy_BTD, axis=(0, 1), dtype=kernel_KD.dtype))
+    return dx_BSD, jnp.stack(d_kernel), None
+
+
+_convolved.defvjp(_convolved_forward, _convolved_backward)
 
 
 def previous(

@@ -38,6 +38,67 @@ def test_equals_the_plain_loop(example, resets):
     np.testing.assert_allclose(y_BTD, expected_BTD, rtol=1e-5, atol=1e-6)
 
 
+def by_matrix(x_BTD, kernel_KD, tail_BKD, reset_BT):
+    """A sum over all pairs of places, which autodiff takes the gradient of."""
+    past, time = kernel_KD.shape[0] - 1, x_BTD.shape[1]
+    x_BSD = jnp.concatenate([tail_BKD, x_BTD], axis=1)
+    document_BS = jnp.pad(jnp.cumsum(reset_BT, axis=1), ((0, 0), (past, 0)))
+    lag_TS = past + np.arange(time)[:, None] - np.arange(past + time)[None]
+    kernel_TSD = (
+        jnp.where((lag_TS >= 0)[..., None], kernel_KD[np.clip(lag_TS, 0, past)], 0)
+        * (lag_TS <= past)[..., None]
+    )
+    same_BTS = document_BS[:, past:, None] == document_BS[:, None]
+    y_BTD = jnp.einsum("bts,tsd,bsd->btd", same_BTS, kernel_TSD, x_BSD)
+    kept_BK = document_BS[:, time:] == document_BS[:, -1:]
+    return y_BTD, x_BSD[:, time:] * kept_BK[..., None]
+
+
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("time", [1, 2, 11])
+def test_gradients_are_those_of_a_matrix(example, time, resets):
+    x_BTD, kernel_KD, reset_BT = example
+    x_BTD, reset_BT = x_BTD[:, :time], reset_BT[:, :time]
+    tail_BKD = np.random.default_rng(1).normal(size=(2, 3, 3)).astype(np.float32)
+
+    def loss(convolve, reset_BT):
+        def of(x_BTD, kernel_KD, tail_BKD):
+            y_BTD, new_tail_BKD = convolve(x_BTD, kernel_KD, tail_BKD, reset_BT)
+            return jnp.sum(jnp.sin(y_BTD)) + jnp.sum(new_tail_BKD**3)
+
+        return jax.value_and_grad(of, argnums=(0, 1, 2))(x_BTD, kernel_KD, tail_BKD)
+
+    found = loss(causal_conv, reset_BT if resets else None)
+    expected = loss(by_matrix, reset_BT & resets)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected
+    )
+
+
+def test_gradient_of_a_gradient(example):
+    x_BTD, kernel_KD, reset_BT = example
+    tail_BKD = np.zeros((2, 3, 3), np.float32)
+
+    def steepness(convolve):
+        def loss(kernel_KD):
+            return jnp.sum(jnp.tanh(convolve(x_BTD, kernel_KD, tail_BKD, reset_BT)[0]))
+
+        return jax.grad(lambda kernel_KD: jnp.sum(jax.grad(loss)(kernel_KD) ** 2))(kernel_KD)
+
+    np.testing.assert_allclose(
+        steepness(causal_conv), steepness(by_matrix), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_gradients_keep_the_types_of_their_arrays(example):
+    x_BTD, kernel_KD, reset_BT = example
+    x_BTD = jnp.asarray(x_BTD, jnp.bfloat16)
+    grads = jax.grad(
+        lambda *args: causal_conv(*args, None, reset_BT)[0].astype(jnp.float32).sum(), (0, 1)
+    )(x_BTD, jnp.asarray(kernel_KD))
+    assert [g.dtype for g in grads] == [jnp.bfloat16, jnp.float32]
+
+
 @pytest.mark.parametrize("cuts", [(0, 1, 2, 7), (4,), (11,), (3, 3, 5)])
 def test_pieces_equal_one_go(example, cuts):
     x_BTD, kernel_KD, reset_BT = example
