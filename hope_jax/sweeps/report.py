@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from hope_jax.sweeps.collect import Run, differing, find_runs
 from hope_jax.sweeps.plots import plot_curves, plot_losses, plot_tuning
 
-REPORT = "report.md"
+REPORT, RUNS = "report.md", "runs.json"
 COMMAND = "command.txt"
 
 
@@ -40,7 +41,9 @@ class Group:
 
 
 def write_report(folder: Path, out: Path | None = None, best: str | None = None) -> str:
-    """Write `report.md` and plots on all finished runs below `folder`.
+    """Write `report.md`, plots and `runs.json` on all finished runs below `folder`.
+
+    `runs.json` holds the summaries, which is what is worth keeping when the runs are gone.
 
     Args:
       folder: of a sweep, or of anything that holds runs.
@@ -84,7 +87,31 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
         ]
     )
     (out / REPORT).write_text(page)
+    (out / RUNS).write_text(kept(folder, runs))
     return page
+
+
+def kept(folder: Path, runs: Sequence[Run]) -> str:
+    """JSON with a line per run: its summary without losses by position and samples.
+
+    Of `data.path` only the last part is kept: where data lay says nothing to others.
+    """
+    lines = []
+    for run in runs:
+        held_out = dict(run.summary["held_out"])
+        held_out.pop("loss_by_position", None)
+        facts = {**run.summary, "held_out": held_out, "held_out_without_writes": None}
+        if off := run.summary.get("held_out_without_writes"):
+            facts["held_out_without_writes"] = {k: off[k] for k in ("loss", "bits_per_byte")}
+        facts.pop("sample", None)
+        data = dict(facts["config"]["data"])
+        if data["path"] is not None:
+            data["path"] = Path(data["path"]).name
+        facts["config"] = {**facts["config"], "data": data}
+        name = run.path.relative_to(folder).as_posix()
+        facts["tokens_per_second"] = run.tokens_per_second
+        lines.append(json.dumps({"run": name, **facts}))
+    return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 def group(runs: Sequence[Run], fields: Sequence[str]) -> list[Group]:

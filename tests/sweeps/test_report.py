@@ -16,7 +16,7 @@ def finish(folder, name, loss, **changes):
     config = override(TrainConfig(), {"model.mixer": "attention", **changes})
     summary = {
         "config": to_dict(config),
-        "held_out": {"loss": loss, "bits_per_byte": loss * 1.4},
+        "held_out": {"loss": loss, "bits_per_byte": loss * 1.4, "loss_by_position": [loss]},
         "held_out_without_writes": None,
         "parameters": 1000,
         "tokens": 5000,
@@ -61,6 +61,10 @@ def test_seeds_are_one_line_and_the_best_is_first(runs):
     assert "12 runs: kind cpu, jax 1." in page
     assert (runs / "report.md").read_text() == page
     assert (runs / "losses.png").exists() and (runs / "curves.png").exists()
+    kept = json.loads((runs / "runs.json").read_text())
+    assert len(kept) == 12 and kept[0]["tokens_per_second"] == 1500.0
+    assert {k["run"] for k in kept} == {p.parent.name for p in runs.glob("*/summary.json")}
+    assert all("loss_by_position" not in k["held_out"] for k in kept)
 
 
 def test_every_configuration_at_its_best_rate(runs, tmp_path):
