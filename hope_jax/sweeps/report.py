@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hope_jax.sweeps.plots import plot_curves, plot_losses, plot_tuning
 
 REPORT, RUNS = "report.md", "runs.json"
 COMMAND = "command.txt"
+LONGEST_LABEL = 48  # characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +38,9 @@ class Group:
 
     @property
     def label(self) -> str:
-        """The values in one line."""
-        return ", ".join(show(v) for v in self.values.values() if v is not None) or "all"
+        """The values in one line, cut where a plot would have no room for them."""
+        line = ", ".join(show(v) for v in self.values.values() if v is not None) or "all"
+        return textwrap.shorten(line, LONGEST_LABEL, placeholder=" ...")
 
 
 def write_report(folder: Path, out: Path | None = None, best: str | None = None) -> str:
@@ -161,6 +164,7 @@ def table(
     for one in shown:
         first = one.runs[0].summary
         off = [s["loss"] for r in one.runs if (s := r.summary.get("held_out_without_writes"))]
+        state = one.runs[0].state_bytes
         speeds = [speed for r in one.runs if (speed := r.tokens_per_second)]
         bits = [r.summary["held_out"].get("bits_per_byte") for r in one.runs]
         cells = [
@@ -171,7 +175,7 @@ def table(
             f"{first['parameters']:,}",
             f"{first['tokens']:,}",
             f"{statistics.median(speeds):,.0f}" if speeds else "",
-            f"{one.runs[0].state_bytes / 1024:,.1f}",
+            "" if state is None else f"{state / 1024:,.1f}",
             spread([r.summary["cpu_seconds"] / 60 for r in one.runs], 1),
             str(sum(r.summary["skipped_steps"] for r in one.runs)),
             str(len(one.runs)),

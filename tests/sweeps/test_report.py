@@ -99,3 +99,24 @@ def test_nothing_to_report_and_a_broken_summary(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(ValueError, match="is not the summary of a run"):
         write_report(tmp_path)
+
+
+def test_a_run_of_another_version_is_reported_without_its_state(tmp_path):
+    finish(tmp_path, "a", 1.0)
+    path = tmp_path / "a" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["config"]["model"]["mixer"]["no_longer"] = 3
+    path.write_text(json.dumps(summary))
+    assert rows(write_report(tmp_path))[0].startswith("| 1.000 |")
+
+
+def test_many_fields_leave_room_for_the_plot(tmp_path):
+    for name, path in (("a", "x" * 300), ("b", " ".join("y" * 99))):
+        finish(tmp_path, name, 1.0, **{"data.path": path})
+    write_report(tmp_path)  # a warning of the plot would be an error
+
+
+def test_runs_that_log_otherwise_are_the_same(tmp_path):
+    finish(tmp_path, "a", 1.0, eval_batches=3)
+    finish(tmp_path, "b", 2.0, eval_batches=4, seed=1)
+    assert rows(write_report(tmp_path))[0].startswith("| 1.500 (1.000 to 2.000) |")
