@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import statistics
 import textwrap
 from collections.abc import Sequence
@@ -37,10 +38,15 @@ class Group:
         return statistics.fmean(run.loss for run in self.runs)
 
     @property
+    def name(self) -> str:
+        """What the names of its runs' folders have in common; empty if nothing."""
+        return os.path.commonprefix([run.path.name for run in self.runs]).rstrip("-_. ")
+
+    @property
     def label(self) -> str:
-        """The values in one line, cut where a plot would have no room for them."""
+        """The name in a plot; without one, the values in one line, as far as there is room."""
         line = ", ".join(show(v) for v in self.values.values() if v is not None) or "all"
-        return textwrap.shorten(line, LONGEST_LABEL, placeholder=" ...")
+        return textwrap.shorten(self.name or line, LONGEST_LABEL, placeholder=" ...")
 
 
 def write_report(folder: Path, out: Path | None = None, best: str | None = None) -> str:
@@ -151,6 +157,7 @@ def table(
     """One line for each group, the best first."""
     names = short_names(fields)
     head = [
+        "runs",
         *(names[f] for f in fields),
         "held-out loss",
         "bits/byte",
@@ -168,6 +175,7 @@ def table(
         speeds = [speed for r in one.runs if (speed := r.tokens_per_second)]
         bits = [r.summary["held_out"].get("bits_per_byte") for r in one.runs]
         cells = [
+            one.name,
             *("" if one.values[f] is None else show(one.values[f]) for f in fields),
             spread([r.loss for r in one.runs]),
             spread(bits) if None not in bits else "",

@@ -56,8 +56,8 @@ def test_seeds_are_one_line_and_the_best_is_first(runs):
     page = write_report(runs)
     lines = rows(page)
     assert len(lines) == 6
-    assert lines[0].startswith("| m3 | 0.003 | 1.810 (1.800 to 1.820) |")
-    assert "| type | lr | held-out loss |" in page or "| rule.type | lr |" in page
+    assert lines[0].startswith("| m3-0.003 | m3 | 0.003 | 1.810 (1.800 to 1.820) |")
+    assert "| runs | type | lr | held-out loss |" in page or "| rule.type | lr |" in page
     assert "12 runs: kind cpu, jax 1." in page
     assert (runs / "report.md").read_text() == page
     assert (runs / "losses.png").exists() and (runs / "curves.png").exists()
@@ -70,7 +70,7 @@ def test_seeds_are_one_line_and_the_best_is_first(runs):
 def test_every_configuration_at_its_best_rate(runs, tmp_path):
     lines = rows(write_report(runs, tmp_path / "out", best="optim.lr"))
     assert len(lines) == 2
-    assert lines[1].startswith("| adamw | 0.003 |")
+    assert lines[1].startswith("| adamw-0.003 | adamw | 0.003 |")
     assert lines[1].endswith("| 0.001: 2.310, 0.003: 2.010, 0.01: 2.110 |")
     assert (tmp_path / "out" / "tuning.png").exists()
     with pytest.raises(ValueError, match="do not differ in it; they differ in optim.rule.type"):
@@ -107,7 +107,7 @@ def test_a_run_of_another_version_is_reported_without_its_state(tmp_path):
     summary = json.loads(path.read_text())
     summary["config"]["model"]["mixer"]["no_longer"] = 3
     path.write_text(json.dumps(summary))
-    assert rows(write_report(tmp_path))[0].startswith("| 1.000 |")
+    assert rows(write_report(tmp_path))[0].startswith("| a | 1.000 |")
 
 
 def test_many_fields_leave_room_for_the_plot(tmp_path):
@@ -119,4 +119,4 @@ def test_many_fields_leave_room_for_the_plot(tmp_path):
 def test_runs_that_log_otherwise_are_the_same(tmp_path):
     finish(tmp_path, "a", 1.0, eval_batches=3)
     finish(tmp_path, "b", 2.0, eval_batches=4, seed=1)
-    assert rows(write_report(tmp_path))[0].startswith("| 1.500 (1.000 to 2.000) |")
+    assert rows(write_report(tmp_path))[0].startswith("|  | 1.500 (1.000 to 2.000) |")
