@@ -26,7 +26,11 @@ from hope_jax.config import (
 from hope_jax.models import match_params
 
 FULL = SelfModifyingConfig(
-    heads=2, chunk=32, adaptive=("k", "v", "q", "eta", "alpha"), momentum="titans"
+    heads=2,
+    chunk=16,
+    value_expansion=2,
+    adaptive=("k", "v", "q", "eta", "alpha"),
+    momentum="titans",
 )
 LEVELS = (1, 4)
 ROWS = {
@@ -57,7 +61,7 @@ def get_config(variant: str = "full") -> TrainConfig:
         steps=800,
         log_every=10,
         eval_every=800,
-        eval_batches=200,
+        eval_batches=8,
         checkpoint_every=400,
         sample_tokens=0,
         position_plot=False,

@@ -143,8 +143,9 @@ def _list(items, folder: Path) -> None:
     for index, item in enumerate(items):
         folders = [folder / point.name for point in getattr(item, "points", [item])]
         finished = sum((path / "summary.json").exists() for path in folders)
-        state = "begun" if any(path.exists() for path in folders) else ""
-        if finished == len(folders):
-            state = "finished"
+        if len(folders) > 1:  # a row, which may go on beyond these
+            state = f"{finished} of {len(folders)} values" if finished else ""
+        else:
+            state = "finished" if finished else "begun" if folders[0].exists() else ""
         table.add_row(str(index), item.name, state)
     Console().print(table)

@@ -9,6 +9,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from hope_jax.config.check import choose, require
+from hope_jax.config.mixer_checks import convolution, counts, remat, rotary
 
 Remat = Literal["auto", "none", "chunk", "sqrt"]
 
@@ -28,7 +29,8 @@ class LinearAttentionConfig:
     remat: Remat = "auto"
 
     def __post_init__(self):
-        _check(self, "heads", "chunk")
+        counts(self, "heads", "chunk")
+        remat(self)
         choose("mixer.feature_map", self.feature_map, "elu", "relu", "none")
         choose("mixer.normaliser", self.normaliser, "sum", "rms")
         require(
@@ -58,11 +60,10 @@ class RetNetConfig:
     remat: Remat = "auto"
 
     def __post_init__(self):
-        _check(self, "heads", "chunk")
+        counts(self, "heads", "chunk")
+        remat(self)
         choose("mixer.gate", self.gate, "silu", "sigmoid", "none")
-        require(
-            self.rope_theta > 0, f"mixer.rope_theta is {self.rope_theta}; use a positive base"
-        )
+        rotary(self)
 
     def sizes(self, dim: int) -> tuple[int, int]:
         """Sizes of a head's key and value."""
@@ -100,8 +101,9 @@ class DeltaNetConfig:
     remat: Remat = "auto"
 
     def __post_init__(self):
-        _check(self, "heads", "chunk")
-        require(self.conv >= 0, f"mixer.conv is {self.conv}; use 0 (off) or a positive width")
+        counts(self, "heads", "chunk")
+        remat(self)
+        convolution(self)
         choose("mixer.retention", self.retention, "none", "learned")
         choose("mixer.feedback", self.feedback, "full", "scaled")
         choose("mixer.gate", self.gate, "silu", "sigmoid", "none")
@@ -140,13 +142,6 @@ class CombaConfig(GatedDeltaNetConfig):
 
     feedback: Literal["full", "scaled"] = "scaled"
     gate: Literal["silu", "sigmoid", "none"] = "sigmoid"
-
-
-def _check(config, *fields: str) -> None:
-    for field in fields:
-        value = getattr(config, field)
-        require(value >= 1, f"mixer.{field} is {value}; use at least 1")
-    choose("mixer.remat", config.remat, "auto", "none", "chunk", "sqrt")
 
 
 def _whole(dim: int, heads: int, expansion: float) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import ClassVar
 
 from hope_jax.config.check import require
+from hope_jax.config.mixer_checks import counts, optional_counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +20,8 @@ class LSTMConfig:
     forget_bias: float = 1.0  # of forget gates at initialisation; the other biases are 0
 
     def __post_init__(self):
-        require(self.heads >= 1, f"mixer.heads is {self.heads}; use at least 1")
-        require(
-            self.hidden is None or self.hidden >= 1,
-            f"mixer.hidden is {self.hidden}; use None (the model's width) or at least 1",
-        )
+        counts(self, "heads")
+        optional_counts(self, hidden="the model's width")
 
     def units(self, dim: int) -> int:
         """Units of all heads at a width."""

@@ -9,8 +9,15 @@ import dataclasses
 import math
 from typing import ClassVar, Literal
 
-from hope_jax.config.check import choose, require
-from hope_jax.config.sliding_window import check_heads, check_window
+from hope_jax.config.check import require
+from hope_jax.config.mixer_checks import (
+    convolution,
+    counts,
+    optional_counts,
+    remat,
+    rotary,
+    rotary_heads,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,20 +37,15 @@ class MambaConfig:
     remat: Literal["auto", "none", "chunk", "sqrt"] = "auto"
 
     def __post_init__(self):
-        for field in ("state_size", "chunk"):
-            value = getattr(self, field)
-            require(value >= 1, f"mixer.{field} is {value}; use at least 1")
-        require(self.conv >= 0, f"mixer.conv is {self.conv}; use 0 (off) or a positive width")
-        require(
-            self.step_rank is None or self.step_rank >= 1,
-            f"mixer.step_rank is {self.step_rank}; use None (dim / 16) or at least 1",
-        )
+        counts(self, "state_size", "chunk")
+        convolution(self)
+        optional_counts(self, step_rank="dim / 16")
         require(
             0 < self.min_step <= self.max_step,
             f"mixer.min_step {self.min_step} and mixer.max_step {self.max_step} must be "
             "positive and in this order",
         )
-        choose("mixer.remat", self.remat, "auto", "none", "chunk", "sqrt")
+        remat(self)
 
     def channels(self, dim: int) -> int:
         """Channels of the scan."""
@@ -81,9 +83,10 @@ class SambaConfig(MambaConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_window(self)
+        counts(self, "heads", "window", "block")
+        rotary(self)
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
         super().validate(dim)
-        check_heads(self, dim)
+        rotary_heads(self, dim)

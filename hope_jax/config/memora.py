@@ -11,6 +11,16 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from hope_jax.config.check import choose, require
+from hope_jax.config.mixer_checks import (
+    convolution,
+    counts,
+    optional_counts,
+    positive,
+    rates,
+    remat,
+    shares,
+    whole_heads,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,38 +56,21 @@ class MemoraConfig:
     remat: Literal["auto", "none", "chunk", "sqrt"] = "sqrt"
 
     def __post_init__(self):
-        for field in ("heads", "chunk"):
-            value = getattr(self, field)
-            require(value >= 1, f"mixer.{field} is {value}; use at least 1")
-        for field, default in (("hidden", "4 times the head size"), ("rate_rank", "per head")):
-            value = getattr(self, field)
-            require(
-                value is None or value >= 1,
-                f"mixer.{field} is {value}; use None ({default}) or at least 1",
-            )
-        require(self.conv >= 0, f"mixer.conv is {self.conv}; use 0 (off) or a positive width")
+        counts(self, "heads", "chunk")
+        optional_counts(self, hidden="4 times the head size", rate_rank="per head")
+        convolution(self)
         require(
             self.mass is None or self.mass > 0,
             f"mixer.mass is {self.mass}; use None (a mean weight of 1) or a positive number",
         )
-        for field in ("spread", "memory_eps"):
-            value = getattr(self, field)
-            require(value > 0, f"mixer.{field} is {value}; use a positive number")
+        positive(self, "spread", "memory_eps")
         choose("mixer.simplex", self.simplex, "inputs", "outputs", "matrix")
         choose("mixer.read", self.read, "linear", "lag")
         choose("mixer.activation", self.activation, "silu", "none")
         choose("mixer.gate", self.gate, "silu", "sigmoid", "none")
-        choose("mixer.remat", self.remat, "auto", "none", "chunk", "sqrt")
-        alpha = self.initial_retention
-        require(
-            0 < alpha < 1,
-            f"mixer.initial_retention is {alpha}; it lies strictly between 0 and 1",
-        )
-        require(
-            0 < self.start_rate < self.rate_limit,
-            f"mixer.initial_rate {self.start_rate} must lie between 0 and "
-            f"mixer.max_rate {self.rate_limit}",
-        )
+        remat(self)
+        shares(self, "initial_retention")
+        rates(self)
 
     @property
     def rate_limit(self) -> float:
@@ -95,7 +88,4 @@ class MemoraConfig:
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
-        require(
-            dim % self.heads == 0,
-            f"model.dim {dim} is not a multiple of mixer.heads {self.heads}",
-        )
+        whole_heads(self, dim)

@@ -21,6 +21,17 @@ from hope_jax.config.linear_mixers import (
 from hope_jax.config.lstm import LSTMConfig
 from hope_jax.config.mamba import MambaConfig, SambaConfig
 from hope_jax.config.memora import MemoraConfig
+from hope_jax.config.mixer_checks import (
+    convolution,
+    counts,
+    optional_counts,
+    rates,
+    remat,
+    rotary,
+    rotary_heads,
+    shares,
+    whole_heads,
+)
 from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.srwm import SRWMConfig
@@ -45,19 +56,12 @@ class AttentionConfig:
     block: int = 128  # queries and keys scored at a time; bounds memory, not the result
 
     def __post_init__(self):
-        require(self.heads >= 1, f"mixer.heads is {self.heads}; use at least 1")
-        require(self.block >= 1, f"mixer.block is {self.block}; use at least 1")
-        require(
-            self.rope_theta > 0, f"mixer.rope_theta is {self.rope_theta}; use a positive base"
-        )
+        counts(self, "heads", "block")
+        rotary(self)
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
-        require(
-            dim % self.heads == 0 and (dim // self.heads) % 2 == 0,
-            f"model.dim {dim} over mixer.heads {self.heads} must give an even whole head size; "
-            f"choose heads that divide {dim // 2}",
-        )
+        rotary_heads(self, dim)
 
 
 MEMORIES = ("memory", "k", "v", "q", "eta", "alpha")
@@ -116,11 +120,9 @@ class SelfModifyingConfig:
     remat: Literal["auto", "none", "chunk", "sqrt"] = "auto"
 
     def __post_init__(self):
-        for field in ("heads", "value_expansion", "rate_hidden", "chunk"):
-            value = getattr(self, field)
-            require(value >= 1, f"mixer.{field} is {value}; use at least 1")
-        require(self.hidden is None or self.hidden >= 1, f"mixer.hidden is {self.hidden}")
-        require(self.conv >= 0, f"mixer.conv is {self.conv}; use 0 (off) or a positive width")
+        counts(self, "heads", "value_expansion", "rate_hidden", "chunk")
+        optional_counts(self, hidden="the size of a head", bptt_chunks="no limit")
+        convolution(self)
         unknown = [name for name in self.adaptive if name not in MEMORIES[1:]]
         require(
             not unknown,
@@ -136,21 +138,13 @@ class SelfModifyingConfig:
         choose("mixer.read", self.read, "running", "chunk_start")
         choose("mixer.activation", self.activation, "gelu", "silu")
         choose("mixer.targets", self.targets, "generated", "shared")
-        choose("mixer.remat", self.remat, "auto", "none", "chunk", "sqrt")
+        remat(self)
         choose("mixer.hidden_norm", self.hidden_norm, "l2", "centred", "none")
         choose("mixer.value_norm", self.value_norm, "l2", "rms", "none")
         choose("mixer.input_norm", self.input_norm, "l2", "rms", "none")
         choose("mixer.conv_placement", self.conv_placement, "per_role", "shared")
-        for field in ("initial_retention", "initial_momentum"):
-            value = getattr(self, field)
-            require(
-                0 < value < 1, f"mixer.{field} is {value}; it lies strictly between 0 and 1"
-            )
-        require(
-            0 < self.start_rate < self.rate_limit,
-            f"mixer.initial_rate {self.start_rate} must lie between 0 and "
-            f"mixer.max_rate {self.rate_limit}",
-        )
+        shares(self, "initial_retention", "initial_momentum")
+        rates(self)
         chunks = (self.chunk, self.memory_chunk or self.chunk)
         require(
             max(chunks) % min(chunks) == 0,
@@ -164,10 +158,6 @@ class SelfModifyingConfig:
             f"mixer.adaptive {self.adaptive} with mixer.memory_chunk {chunks[1]} beside "
             f"mixer.chunk {chunks[0]}: rates that adapt without k, v or q need one chunk for "
             "all; leave memory_chunk at None, or add one of k, v, q",
-        )
-        require(
-            self.bptt_chunks is None or self.bptt_chunks >= 1,
-            f"mixer.bptt_chunks is {self.bptt_chunks}; use None (no limit) or at least 1",
         )
 
     @property
@@ -184,10 +174,7 @@ class SelfModifyingConfig:
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
-        require(
-            dim % self.heads == 0,
-            f"model.dim {dim} is not a multiple of mixer.heads {self.heads}",
-        )
+        whole_heads(self, dim)
 
 
 MixerConfig = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
-from hope_jax.config.check import choose, require
+from hope_jax.config.check import require
+from hope_jax.config.mixer_checks import counts, optional_counts, remat, whole_heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,17 +31,11 @@ class RWKV7Config:
     remat: Literal["auto", "none", "chunk", "sqrt"] = "auto"
 
     def __post_init__(self):
-        for field in ("heads", "chunk"):
-            value = getattr(self, field)
-            require(value >= 1, f"mixer.{field} is {value}; use at least 1")
+        counts(self, "heads", "chunk")
         require(self.chunk <= 128, f"mixer.chunk is {self.chunk}; use at most 128")
-        for field in ("decay_rank", "rate_rank", "gate_rank"):
-            value = getattr(self, field)
-            require(
-                value is None or value >= 1,
-                f"mixer.{field} is {value}; use None (by the width) or at least 1",
-            )
-        choose("mixer.remat", self.remat, "auto", "none", "chunk", "sqrt")
+        by_width = dict.fromkeys(("decay_rank", "rate_rank", "gate_rank"), "by the width")
+        optional_counts(self, **by_width)
+        remat(self)
 
     def ranks(self, dim: int) -> dict[str, int]:
         """Ranks of the low-rank layers `decay`, `rate` and `gate` at a width.
@@ -55,7 +50,4 @@ class RWKV7Config:
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
-        require(
-            dim % self.heads == 0,
-            f"model.dim {dim} is not a multiple of mixer.heads {self.heads}",
-        )
+        whole_heads(self, dim)

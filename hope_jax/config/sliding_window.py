@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from hope_jax.config.check import require
+from hope_jax.config.mixer_checks import counts, rotary, rotary_heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,26 +20,9 @@ class SlidingWindowConfig:
     block: int = 128  # queries and keys scored at a time; bounds memory, not the result
 
     def __post_init__(self):
-        check_window(self)
+        counts(self, "heads", "window", "block")
+        rotary(self)
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
-        check_heads(self, dim)
-
-
-def check_window(config) -> None:
-    """Check what attention over a window reads of a configuration, but for the width."""
-    for field in ("heads", "window", "block"):
-        value = getattr(config, field)
-        require(value >= 1, f"mixer.{field} is {value}; use at least 1")
-    theta = config.rope_theta
-    require(theta > 0, f"mixer.rope_theta is {theta}; use a positive base")
-
-
-def check_heads(config, dim: int) -> None:
-    """Check that heads split the model's width into rotary pairs."""
-    require(
-        dim % config.heads == 0 and (dim // config.heads) % 2 == 0,
-        f"model.dim {dim} over mixer.heads {config.heads} must give an even whole head size; "
-        f"choose heads that divide {dim // 2}",
-    )
+        rotary_heads(self, dim)

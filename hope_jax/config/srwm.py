@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
-from hope_jax.config.check import choose, require
+from hope_jax.config.check import choose
+from hope_jax.config.mixer_checks import counts, positive, remat, whole_heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,19 +32,11 @@ class SRWMConfig:
     remat: Literal["auto", "none", "chunk", "sqrt"] = "auto"
 
     def __post_init__(self):
-        for field in ("heads", "chunk"):
-            value = getattr(self, field)
-            require(value >= 1, f"mixer.{field} is {value}; use at least 1")
+        counts(self, "heads", "chunk")
         choose("mixer.input_features", self.input_features, "none", "softmax")
-        require(
-            self.query_scale > 0,
-            f"mixer.query_scale is {self.query_scale}; use a positive number",
-        )
-        choose("mixer.remat", self.remat, "auto", "none", "chunk", "sqrt")
+        positive(self, "query_scale")
+        remat(self)
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
-        require(
-            dim % self.heads == 0,
-            f"model.dim {dim} is not a multiple of mixer.heads {self.heads}",
-        )
+        whole_heads(self, dim)

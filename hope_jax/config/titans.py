@@ -9,7 +9,18 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
-from hope_jax.config.check import choose, require
+from hope_jax.config.check import choose
+from hope_jax.config.mixer_checks import (
+    convolution,
+    counts,
+    optional_counts,
+    rates,
+    remat,
+    rotary,
+    rotary_heads,
+    shares,
+    whole_heads,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +56,9 @@ class DeepMemoryConfig:
     remat: Literal["auto", "none", "chunk", "sqrt"] = "auto"
 
     def __post_init__(self):
-        for field in ("heads", "layers", "chunk"):
-            value = getattr(self, field)
-            require(value >= 1, f"mixer.{field} is {value}; use at least 1")
-        require(
-            self.hidden is None or self.hidden >= 1,
-            f"mixer.hidden is {self.hidden}; use None (the size of a head) or at least 1",
-        )
-        require(self.conv >= 0, f"mixer.conv is {self.conv}; use 0 (off) or a positive width")
+        counts(self, "heads", "layers", "chunk")
+        optional_counts(self, hidden="the size of a head")
+        convolution(self)
         choose("mixer.activation", self.activation, "gelu", "silu")
         choose("mixer.objective", self.objective, "l2", "dot")
         choose("mixer.momentum", self.momentum, "titans", "none")
@@ -60,17 +66,9 @@ class DeepMemoryConfig:
         choose("mixer.decay_to", self.decay_to, "initial", "zero")
         choose("mixer.hidden_norm", self.hidden_norm, "none", "l2")
         choose("mixer.value_norm", self.value_norm, "l2", "none")
-        choose("mixer.remat", self.remat, "auto", "none", "chunk", "sqrt")
-        for field in ("initial_retention", "initial_momentum"):
-            value = getattr(self, field)
-            require(
-                0 < value < 1, f"mixer.{field} is {value}; it lies strictly between 0 and 1"
-            )
-        require(
-            0 < self.start_rate < self.rate_limit,
-            f"mixer.initial_rate {self.start_rate} must lie between 0 and "
-            f"mixer.max_rate {self.rate_limit}",
-        )
+        remat(self)
+        shares(self, "initial_retention", "initial_momentum")
+        rates(self)
 
     @property
     def rate_limit(self) -> float:
@@ -90,10 +88,7 @@ class DeepMemoryConfig:
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
-        require(
-            dim % self.heads == 0,
-            f"model.dim {dim} is not a multiple of mixer.heads {self.heads}",
-        )
+        whole_heads(self, dim)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,13 +120,14 @@ class TitansMACConfig(DeepMemoryConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        _check_attention(self, "persistent")
+        counts(self, "persistent")
+        rotary(self)
         choose("mixer.memory_gate", self.memory_gate, "silu", "sigmoid")
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
         super().validate(dim)
-        _check_even(self, dim)
+        rotary_heads(self, dim)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,13 +145,14 @@ class TitansMAGConfig(DeepMemoryConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        _check_attention(self, "window", "persistent", "block")
+        counts(self, "window", "persistent", "block")
+        rotary(self)
         choose("mixer.memory_gate", self.memory_gate, "silu", "sigmoid")
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
         super().validate(dim)
-        _check_even(self, dim)
+        rotary_heads(self, dim)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,12 +169,13 @@ class TitansMALConfig(TitansConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        _check_attention(self, "window", "persistent", "block")
+        counts(self, "window", "persistent", "block")
+        rotary(self)
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
         super().validate(dim)
-        _check_even(self, dim)
+        rotary_heads(self, dim)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,20 +191,3 @@ class DLAConfig(TitansConfig):
     objective: Literal["l2", "dot"] = "dot"
     momentum: Literal["titans", "none"] = "none"
     hidden_norm: Literal["none", "l2"] = "l2"
-
-
-def _check_attention(config: DeepMemoryConfig, *fields: str) -> None:
-    for field in fields:
-        value = getattr(config, field)
-        require(value >= 1, f"mixer.{field} is {value}; use at least 1")
-    require(
-        config.rope_theta > 0, f"mixer.rope_theta is {config.rope_theta}; use a positive base"
-    )
-
-
-def _check_even(config: DeepMemoryConfig, dim: int) -> None:
-    require(
-        dim // config.heads % 2 == 0,
-        f"model.dim {dim} over mixer.heads {config.heads} must be even, for rotary "
-        f"positions; choose heads that divide {dim // 2}",
-    )

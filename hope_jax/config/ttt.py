@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
-from hope_jax.config.check import choose, require
+from hope_jax.config.check import choose
+from hope_jax.config.mixer_checks import counts, optional_counts, positive, rotary_heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class TTTLinearConfig:
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
-        _check_width(self, dim)
+        rotary_heads(self, dim)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,30 +52,15 @@ class TTTMLPConfig:
     remat_chunks: int = 4
 
     def __post_init__(self):
-        require(
-            self.hidden is None or self.hidden >= 1,
-            f"mixer.hidden is {self.hidden}; use None (4 times the head size) or at least 1",
-        )
+        optional_counts(self, hidden="4 times the head size")
         _check(self)
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""
-        _check_width(self, dim)
+        rotary_heads(self, dim)
 
 
 def _check(config: TTTLinearConfig | TTTMLPConfig) -> None:
-    for field in ("heads", "chunk", "conv", "remat_chunks"):
-        value = getattr(config, field)
-        require(value >= 1, f"mixer.{field} is {value}; use at least 1")
-    for field in ("base_rate", "rope_theta"):
-        value = getattr(config, field)
-        require(value > 0, f"mixer.{field} is {value}; use a positive number")
+    counts(config, "heads", "chunk", "conv", "remat_chunks")
+    positive(config, "base_rate", "rope_theta")
     choose("mixer.backbone", config.backbone, "mamba", "transformer")
-
-
-def _check_width(config: TTTLinearConfig | TTTMLPConfig, dim: int) -> None:
-    require(
-        dim % config.heads == 0 and (dim // config.heads) % 2 == 0,
-        f"model.dim {dim} over mixer.heads {config.heads} must give an even whole head size; "
-        f"choose heads that divide {dim // 2}",
-    )

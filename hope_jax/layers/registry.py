@@ -4,7 +4,8 @@ A mixer is a Linen module `mixer(x_BTD, state, reset_BT, writes=True) -> (y_BTD,
 `state=None` is the fresh state; the state returned lets reading go on after the last token.
 Its input is normalised, unless the class says `takes_stream`: then it is the residual stream,
 for a mixer of several layers that have norms of their own.
-A new mixer is one configuration class, one file and one line here.
+A new mixer is one configuration class, one file, one line here, and a count of its operations
+in `hope_jax.models.flops`.
 """
 
 from __future__ import annotations

@@ -13,11 +13,12 @@ import jax
 from hope_jax.config import from_dict
 from hope_jax.models import abstract_state
 from hope_jax.training.metrics import LOG, read_log
-from hope_jax.training.workdir import SUMMARY, flat
+from hope_jax.training.workdir import HARMLESS, SUMMARY, flat
 
 # Fields in which the runs of one configuration may differ.
 SEEDS = ("seed", "data.seed")
-UNTOLD = (*SEEDS, "name")
+# What a run does for its onlookers does not make it another one.
+UNTOLD = {*SEEDS, *HARMLESS} - {"steps"}
 SOLVED = "model.cms.hidden"
 
 
@@ -48,9 +49,15 @@ class Run:
         return statistics.median(rates) if rates else None
 
     @property
-    def state_bytes(self) -> int:
-        """Fast state of one sequence, after as many tokens as one has in training."""
-        config = from_dict(self.summary["config"])
+    def state_bytes(self) -> int | None:
+        """Fast state of one sequence, after as many tokens as one has in training.
+
+        None for a run of another version whose configuration this one does not know.
+        """
+        try:
+            config = from_dict(self.summary["config"])
+        except ValueError:
+            return None
         state = abstract_state(config.model, length=config.data.length)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from hope_jax.sweeps.report import Group
 
 LOSS = "held-out loss, nats per token"
-CURVES = 12  # more lines than colours cannot be told apart
+MOST = 20  # more lines than colours cannot be told apart
 
 
 def plot_losses(groups: Sequence[Group], path: Path) -> Path:
@@ -33,37 +36,46 @@ def plot_losses(groups: Sequence[Group], path: Path) -> Path:
 
 def plot_curves(groups: Sequence[Group], path: Path) -> Path:
     """Training loss of the best groups over the steps, first seed."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for group in groups[:CURVES]:
+    figure, axes = _lines()
+    for group in groups[:MOST]:
         curve = group.runs[0].curve()
         if curve:
             axes.plot(*zip(*curve, strict=True), label=group.label, linewidth=1)
     axes.set(xlabel="training step", ylabel="training loss, nats per token", yscale="log")
-    axes.grid(alpha=0.3, which="both")
-    if axes.has_data():
-        axes.legend(fontsize="small")
-    figure.savefig(path, dpi=110)
-    return path
+    return _save(figure, axes, path)
 
 
 def plot_tuning(groups: Sequence[Group], field: str, path: Path) -> Path:
     """Held-out loss against the field that was tuned, one line for each of the rest."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _lines()
     rows: dict[str, list[Group]] = {}
     for group in groups:
         rest = [str(v) for f, v in group.values.items() if f != field and v is not None]
         rows.setdefault(", ".join(rest) or "all", []).append(group)
     numbers = all(isinstance(g.values[field], (int, float)) for g in groups)
-    for label, row in rows.items():
+    best_first = sorted(rows.items(), key=lambda row: min(g.loss for g in row[1]))
+    for label, row in best_first[:MOST]:
         row = sorted(row, key=lambda g: g.values[field] if numbers else str(g.values[field]))
         x = [g.values[field] if numbers else str(g.values[field]) for g in row]
-        axes.plot(x, [g.loss for g in row], "o-", label=label, markersize=4)
+        common = os.path.commonprefix([g.name for g in row]).rpartition("-")[0]
+        axes.plot(x, [g.loss for g in row], "o-", label=common or label, markersize=4)
     if numbers and min(g.values[field] for g in groups) > 0:
         axes.set_xscale("log")
     axes.set(xlabel=field, ylabel=LOSS)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    return _save(figure, axes, path)
+
+
+def _lines() -> tuple[Figure, Axes]:
+    """An empty plot with room for a legend beside it."""
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_prop_cycle(color=matplotlib.colormaps["tab20"].colors)
+    return figure, axes
+
+
+def _save(figure: Figure, axes: Axes, path: Path) -> Path:
+    axes.grid(alpha=0.3, which="both")
+    if axes.has_data():
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=110)
     return path

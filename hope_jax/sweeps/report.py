@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import statistics
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,9 @@ from typing import Any
 from hope_jax.sweeps.collect import Run, differing, find_runs
 from hope_jax.sweeps.plots import plot_curves, plot_losses, plot_tuning
 
-REPORT = "report.md"
+REPORT, RUNS = "report.md", "runs.json"
 COMMAND = "command.txt"
+LONGEST_LABEL = 48  # characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +38,21 @@ class Group:
         return statistics.fmean(run.loss for run in self.runs)
 
     @property
+    def name(self) -> str:
+        """What the names of its runs' folders have in common; empty if nothing."""
+        return os.path.commonprefix([run.path.name for run in self.runs]).rstrip("-_. ")
+
+    @property
     def label(self) -> str:
-        """The values in one line."""
-        return ", ".join(show(v) for v in self.values.values() if v is not None) or "all"
+        """The name in a plot; without one, the values in one line, as far as there is room."""
+        line = ", ".join(show(v) for v in self.values.values() if v is not None) or "all"
+        return textwrap.shorten(self.name or line, LONGEST_LABEL, placeholder=" ...")
 
 
 def write_report(folder: Path, out: Path | None = None, best: str | None = None) -> str:
-    """Write `report.md` and plots on all finished runs below `folder`.
+    """Write `report.md`, plots and `runs.json` on all finished runs below `folder`.
+
+    `runs.json` holds the summaries, which is what is worth keeping when the runs are gone.
 
     Args:
       folder: of a sweep, or of anything that holds runs.
@@ -84,7 +96,31 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
         ]
     )
     (out / REPORT).write_text(page)
+    (out / RUNS).write_text(kept(folder, runs))
     return page
+
+
+def kept(folder: Path, runs: Sequence[Run]) -> str:
+    """JSON with a line per run: its summary without losses by position and samples.
+
+    Of `data.path` only the last part is kept: where data lay says nothing to others.
+    """
+    lines = []
+    for run in runs:
+        held_out = dict(run.summary["held_out"])
+        held_out.pop("loss_by_position", None)
+        facts = {**run.summary, "held_out": held_out, "held_out_without_writes": None}
+        if off := run.summary.get("held_out_without_writes"):
+            facts["held_out_without_writes"] = {k: off[k] for k in ("loss", "bits_per_byte")}
+        facts.pop("sample", None)
+        data = dict(facts["config"]["data"])
+        if data["path"] is not None:
+            data["path"] = Path(data["path"]).name
+        facts["config"] = {**facts["config"], "data": data}
+        name = run.path.relative_to(folder).as_posix()
+        facts["tokens_per_second"] = run.tokens_per_second
+        lines.append(json.dumps({"run": name, **facts}))
+    return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 def group(runs: Sequence[Run], fields: Sequence[str]) -> list[Group]:
@@ -121,6 +157,7 @@ def table(
     """One line for each group, the best first."""
     names = short_names(fields)
     head = [
+        "runs",
         *(names[f] for f in fields),
         "held-out loss",
         "bits/byte",
@@ -134,9 +171,11 @@ def table(
     for one in shown:
         first = one.runs[0].summary
         off = [s["loss"] for r in one.runs if (s := r.summary.get("held_out_without_writes"))]
+        state = one.runs[0].state_bytes
         speeds = [speed for r in one.runs if (speed := r.tokens_per_second)]
         bits = [r.summary["held_out"].get("bits_per_byte") for r in one.runs]
         cells = [
+            one.name,
             *("" if one.values[f] is None else show(one.values[f]) for f in fields),
             spread([r.loss for r in one.runs]),
             spread(bits) if None not in bits else "",
@@ -144,7 +183,7 @@ def table(
             f"{first['parameters']:,}",
             f"{first['tokens']:,}",
             f"{statistics.median(speeds):,.0f}" if speeds else "",
-            f"{one.runs[0].state_bytes / 1024:,.1f}",
+            "" if state is None else f"{state / 1024:,.1f}",
             spread([r.summary["cpu_seconds"] / 60 for r in one.runs], 1),
             str(sum(r.summary["skipped_steps"] for r in one.runs)),
             str(len(one.runs)),

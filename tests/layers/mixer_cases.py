@@ -67,10 +67,11 @@ def _within(part: str, text: str) -> frozenset[str]:
     return frozenset(f"{part}/{name}" for name in text.split())
 
 
-def _matrix(config: MixerConfig, matrices: str) -> Case:
+def _matrix(config: MixerConfig, matrices: str, rounding: float = 3e-5) -> Case:
     """A matrix memory."""
     memory = lambda state: state.memory_BHKV
-    return Case(config, _names(matrices), memory, ("chunk", (1, 3, 64)))
+    speed = ("chunk", (1, 3, 64))
+    return Case(config, _names(matrices), memory, speed, rounding=rounding)
 
 
 def _ttt(config: MixerConfig, matrices: str) -> Case:
@@ -91,14 +92,16 @@ _MAMBA = "w_expand w_expand_gate w_select w_step w_contract"
 _QKV = "w_q w_k w_v w_out"
 _ATTENTION = "w_query w_key w_value w_out"
 _BACKBONE = "w_query_key w_value w_gate w_out"
+# Weights changed in the last place change the embedding's gradient by as much.
+_GATED = 3e-4
 CASES = {
     "attention": Case(
         AttentionConfig(heads=2, block=4), _names(_ATTENTION), None, ("block", (3, 64)), True
     ),
-    "comba": _matrix(CombaConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
+    "comba": _matrix(CombaConfig(heads=2, chunk=4), f"{_QKV} w_gate", _GATED),
     "delta_net": _matrix(DeltaNetConfig(heads=2, chunk=4), _QKV),
     "dla": _deep(DLAConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
-    "gated_delta_net": _matrix(GatedDeltaNetConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
+    "gated_delta_net": _matrix(GatedDeltaNetConfig(heads=2, chunk=4), f"{_QKV} w_gate", _GATED),
     "linear_attention": _matrix(LinearAttentionConfig(heads=2, chunk=4), _QKV),
     "lstm": Case(LSTMConfig(heads=2), _names("w_input w_recurrent w_out")),
     "mamba": Case(

@@ -1,5 +1,6 @@
 """Counted operations equal the matrix products of the program that is traced."""
 
+import dataclasses
 import math
 
 import flax.linen as nn
@@ -174,3 +175,12 @@ def test_selective_scans(activation):
 def test_training_costs_three_forward_passes():
     flops = flops_per_token(ModelConfig(mixer=AttentionConfig()), 8)
     assert flops.training == 3 * (flops.mixer + flops.cms + flops.head)
+
+
+def test_a_mixer_that_nobody_counted_is_told():
+    @dataclasses.dataclass(frozen=True)
+    class Own(AttentionConfig):
+        type = "own"
+
+    with pytest.raises(ValueError, match="'own' are not counted; add Own to the COUNTS"):
+        flops_per_token(ModelConfig(mixer=Own()), 8)

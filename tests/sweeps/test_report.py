@@ -16,7 +16,7 @@ def finish(folder, name, loss, **changes):
     config = override(TrainConfig(), {"model.mixer": "attention", **changes})
     summary = {
         "config": to_dict(config),
-        "held_out": {"loss": loss, "bits_per_byte": loss * 1.4},
+        "held_out": {"loss": loss, "bits_per_byte": loss * 1.4, "loss_by_position": [loss]},
         "held_out_without_writes": None,
         "parameters": 1000,
         "tokens": 5000,
@@ -56,17 +56,21 @@ def test_seeds_are_one_line_and_the_best_is_first(runs):
     page = write_report(runs)
     lines = rows(page)
     assert len(lines) == 6
-    assert lines[0].startswith("| m3 | 0.003 | 1.810 (1.800 to 1.820) |")
-    assert "| type | lr | held-out loss |" in page or "| rule.type | lr |" in page
+    assert lines[0].startswith("| m3-0.003 | m3 | 0.003 | 1.810 (1.800 to 1.820) |")
+    assert "| runs | type | lr | held-out loss |" in page or "| rule.type | lr |" in page
     assert "12 runs: kind cpu, jax 1." in page
     assert (runs / "report.md").read_text() == page
     assert (runs / "losses.png").exists() and (runs / "curves.png").exists()
+    kept = json.loads((runs / "runs.json").read_text())
+    assert len(kept) == 12 and kept[0]["tokens_per_second"] == 1500.0
+    assert {k["run"] for k in kept} == {p.parent.name for p in runs.glob("*/summary.json")}
+    assert all("loss_by_position" not in k["held_out"] for k in kept)
 
 
 def test_every_configuration_at_its_best_rate(runs, tmp_path):
     lines = rows(write_report(runs, tmp_path / "out", best="optim.lr"))
     assert len(lines) == 2
-    assert lines[1].startswith("| adamw | 0.003 |")
+    assert lines[1].startswith("| adamw-0.003 | adamw | 0.003 |")
     assert lines[1].endswith("| 0.001: 2.310, 0.003: 2.010, 0.01: 2.110 |")
     assert (tmp_path / "out" / "tuning.png").exists()
     with pytest.raises(ValueError, match="do not differ in it; they differ in optim.rule.type"):
@@ -95,3 +99,24 @@ def test_nothing_to_report_and_a_broken_summary(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(ValueError, match="is not the summary of a run"):
         write_report(tmp_path)
+
+
+def test_a_run_of_another_version_is_reported_without_its_state(tmp_path):
+    finish(tmp_path, "a", 1.0)
+    path = tmp_path / "a" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["config"]["model"]["mixer"]["no_longer"] = 3
+    path.write_text(json.dumps(summary))
+    assert rows(write_report(tmp_path))[0].startswith("| a | 1.000 |")
+
+
+def test_many_fields_leave_room_for_the_plot(tmp_path):
+    for name, path in (("a", "x" * 300), ("b", " ".join("y" * 99))):
+        finish(tmp_path, name, 1.0, **{"data.path": path})
+    write_report(tmp_path)  # a warning of the plot would be an error
+
+
+def test_runs_that_log_otherwise_are_the_same(tmp_path):
+    finish(tmp_path, "a", 1.0, eval_batches=3)
+    finish(tmp_path, "b", 2.0, eval_batches=4, seed=1)
+    assert rows(write_report(tmp_path))[0].startswith("|  | 1.500 (1.000 to 2.000) |")

@@ -1,0 +1,39 @@
+"""The comparisons that ship: every point fits, and all of one budget are of one size."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from hope_jax.config import MIXER_CONFIGS
+from hope_jax.config.sweeps import load_sweep
+from hope_jax.models import count_params
+from hope_jax.sweeps import rows_of
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+def sweeps():
+    files = sorted(EXPERIMENTS.rglob("*.py"))
+    wanted = ("def get_config(", "def sweep(")
+    return [path for path in files if all(name in path.read_text() for name in wanted)]
+
+
+@pytest.mark.parametrize("path", sweeps(), ids=lambda path: path.stem)
+def test_every_point_fits(path):
+    """Also to be tuned, where a learning rate is swept."""
+    points = load_sweep(str(path))
+    if "optim.lr" in points[0].changes:
+        assert all(len(row.points) >= 3 for row in rows_of(points, "optim.lr"))
+
+
+@pytest.mark.parametrize("suffix", ["", pytest.param("-4k", marks=pytest.mark.slow)])
+def test_every_mixer_is_compared_at_one_size(suffix):
+    recipe = runpy.run_path(str(EXPERIMENTS / "language_modelling" / "equal_budget.py"))
+    models = {name: recipe["get_config"](name + suffix).model for name in recipe["MIXERS"]}
+    assert {model.mixer.type for model in models.values()} == set(MIXER_CONFIGS)
+    target = recipe["PARAMETERS"]
+    if suffix:
+        target += (4096 - 256) * recipe["WIDTH"]
+    for name, model in models.items():
+        assert abs(count_params(model).total - target) <= 0.01 * target, name
