@@ -41,6 +41,7 @@ from pathlib import Path
 
 from contenders import SHAPES, Ours, Peer
 from peer_models import PEERS
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -125,11 +126,10 @@ def compare(rows: list[dict]) -> None:
 
 def print_table(rows: list[dict], console: Console) -> None:
     """Tokens per CPU-second, and how many times those of each peer ours of its kind reach."""
-    table = Table(title="training")
-    table.add_column("T", justify="right")
-    table.add_column("model", min_width=max(len(row["model"]) for row in rows))
-    for column in ("batch", "params", "tok/CPU-s", "tok/s", "ours of its kind"):
-        table.add_column(column, justify="right")
+    # as narrow as it goes: names are long
+    table = Table(title="training", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in ("T", "model", "batch", "params", "tok/CPU-s", "ours of its kind"):
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for row in rows:
         table.add_row(
             str(row["length"]),
@@ -137,7 +137,6 @@ def print_table(rows: list[dict], console: Console) -> None:
             str(row["batch"]),
             f"{row['params'] / 1e6:.2f} M",
             f"{row['tokens_per_cpu_second']:,.0f}",
-            f"{row['tokens_per_second']:,.0f}",
             "\n".join(f"{name} {times:.2f} x" for name, times in row.get("ours", {}).items()),
         )
     console.print(table)

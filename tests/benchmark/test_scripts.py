@@ -77,9 +77,10 @@ def test_a_peer_is_compared_with_ours_of_its_kind_at_its_length(peers):
         {"ttt_mlp": 1.5},
         {},
     ]
-    console = Console(file=io.StringIO(), width=100)
-    peers.print_table(rows, console)
-    assert "hope 1.50 x" in console.file.getvalue()
+    console = Console(file=io.StringIO(), width=80)
+    peers.print_table([*rows, speed("titans-pytorch-refresh", 2048, 12_345.0)], console)
+    table = console.file.getvalue()
+    assert "hope 1.50 x" in table and "titans-pytorch-refresh" in table and "…" not in table
 
 
 def test_the_authors_code_must_be_named(tmp_path):
