@@ -110,7 +110,7 @@ def run_chunks(
     ragged = not aligned or length % chunk != 0
     laid_out = inputs
     if ragged:
-        laid_out = jax.tree.map(lambda x: _lay_out(x, count * chunk, offset), inputs)
+        laid_out = jax.tree.map(lambda x: lay_out(x, count * chunk, offset), inputs)
     chunks = jax.tree.map(lambda x: _split(x, count), laid_out)
     rows = jax.tree.map(lambda w: w[None], initial)
     end = offset + length
@@ -161,10 +161,10 @@ def _like(flag_B: jax.Array, x: jax.Array) -> jax.Array:
     return flag_B.reshape(-1, *(1,) * (x.ndim - 1))
 
 
-def _lay_out(x: jax.Array, slots: int, offset: jax.Array | int) -> jax.Array:
-    """Place time (axis 2) behind `offset` empty slots in an array of `slots` slots."""
-    padded = jnp.zeros((*x.shape[:2], slots, *x.shape[3:]), x.dtype)
-    return jax.lax.dynamic_update_slice_in_dim(padded, x, offset, axis=2)
+def lay_out(x: jax.Array, slots: int, offset: jax.Array | int, axis: int = 2) -> jax.Array:
+    """Place time (`axis`) behind `offset` empty slots in an array of `slots` slots."""
+    padded = jnp.zeros((*x.shape[:axis], slots, *x.shape[axis + 1 :]), x.dtype)
+    return jax.lax.dynamic_update_slice_in_dim(padded, x, offset, axis)
 
 
 def _take(x: jax.Array, offset: jax.Array | int, length: int) -> jax.Array:

@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.ops.decay import decay_products, shift, shift_rows
+from hope_jax.ops.even_chunks import filled_up, join_time, split_time
 from hope_jax.ops.recompute import Remat, scan_chunks
 from hope_jax.ops.triangular import unit_lower_solve
 
@@ -161,15 +162,13 @@ def read_by_chunk(
     if memory_BHKV is None:
         memory_BHKV = empty_memory(tokens)
     chunk = min(chunk, length)
-    count = -(-length // chunk)
-    chunks = jax.tree.map(lambda x: _split(x, count, chunk), gated(tokens, reset_BT, writes))
-    if count * chunk > length:  # padding was filled with zeros, but an alpha of 0 forgets
-        padding_NC = jnp.arange(count * chunk).reshape(count, chunk) >= length
-        padding = padding_NC[:, None, None]
+    heads_first = lambda x: jnp.moveaxis(split_time(x, chunk), 3, 2)
+    chunks = jax.tree.map(heads_first, gated(tokens, reset_BT, writes))
+    if length % chunk:  # padding was filled with zeros, but an alpha of 0 forgets
+        padding = filled_up(length, chunk)[:, None, None]
         chunks = chunks.replace(alpha_BTH=jnp.where(padding, 1.0, chunks.alpha_BTH))
-    memory_BHKV, y = scan_chunks(_chunk, memory_BHKV, chunks, remat)
-    y = jnp.moveaxis(y, (0, 3), (1, 2))  # [N, B, H, C, V] to [B, N, C, H, V]
-    return y.reshape(y.shape[0], count * chunk, *y.shape[3:])[:, :length], memory_BHKV
+    memory_BHKV, y_NBHCV = scan_chunks(_chunk, memory_BHKV, chunks, remat)
+    return join_time(jnp.moveaxis(y_NBHCV, 2, 3), length), memory_BHKV
 
 
 def _chunk(memory_BHKV: jax.Array, part: Tokens) -> tuple[jax.Array, jax.Array]:
@@ -191,10 +190,3 @@ def _chunk(memory_BHKV: jax.Array, part: Tokens) -> tuple[jax.Array, jax.Array]:
     y_CV = y_CV + (between_CC * (q_CK @ k_KC)) @ u_CV
     kept_BHKV = since_C[..., -1, None, None] * memory_BHKV
     return kept_BHKV + k_KC @ (between_CC[..., -1, :, None] * u_CV), y_CV
-
-
-def _split(x: jax.Array, count: int, chunk: int) -> jax.Array:
-    """`[B, T, H, ...]` to `[N, B, H, C, ...]`, filled up with zeros."""
-    padded = jnp.pad(x, [(0, 0), (0, count * chunk - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
-    parts = padded.reshape(x.shape[0], count, chunk, *x.shape[2:])
-    return jnp.moveaxis(parts, (1, 3), (0, 2))

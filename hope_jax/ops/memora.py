@@ -39,6 +39,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.chunks import lay_out
 from hope_jax.ops.decay import decay_products
 from hope_jax.ops.recompute import Remat, scan_chunks
 
@@ -201,8 +202,7 @@ def read_by_chunk(
     def cut(x, axis):
         """Lay out along time behind `offset` slots, and split into chunks."""
         if ragged:
-            shape = (*x.shape[:axis], count * chunk, *x.shape[axis + 1 :])
-            x = jax.lax.dynamic_update_slice_in_dim(jnp.zeros(shape, x.dtype), x, offset, axis)
+            x = lay_out(x, count * chunk, offset, axis)
         return jnp.moveaxis(
             x.reshape(*x.shape[:axis], count, chunk, *x.shape[axis + 1 :]), axis, 0
         )

@@ -33,6 +33,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.even_chunks import join_time, split_time
+from hope_jax.ops.linear_recurrence import empty_memory
 from hope_jax.ops.recompute import Remat, scan_chunks
 from hope_jax.ops.triangular import unit_lower_solve
 
@@ -58,12 +60,6 @@ class Tokens:
     v_BTHV: jax.Array
     kappa_BTHK: jax.Array
     a_BTHK: jax.Array
-
-
-def empty_memory(tokens: Tokens) -> jax.Array:
-    """The memory before the first token: float32 zeros `[B, H, K, V]`."""
-    batch, _, heads, size = tokens.k_BTHK.shape
-    return jnp.zeros((batch, heads, size, tokens.v_BTHV.shape[-1]), jnp.float32)
 
 
 def step(
@@ -151,25 +147,18 @@ def read_by_chunk(
     >>> sums(for_first), sums(for_second)
     ([1.0, 1.5, 1.75], [1.0, 2.0, 3.0])
     """
-    batch, length = tokens.k_BTHK.shape[:2]
+    length = tokens.k_BTHK.shape[1]
     if memory_BHKV is None:
         memory_BHKV = empty_memory(tokens)
     chunk = min(chunk, length)
-    count = -(-length // chunk)
-
-    def split(x: jax.Array) -> jax.Array:  # [B, T, ...] to [N, B, C, ...], filled up with zeros
-        padding = [(0, 0), (0, count * chunk - length)] + [(0, 0)] * (x.ndim - 2)
-        parts = jnp.pad(x, padding).reshape(batch, count, chunk, *x.shape[2:])
-        return jnp.moveaxis(parts, 1, 0)
-
     # padding with zeros writes nothing, removes nothing and keeps everything
-    heads_first = lambda x: jnp.moveaxis(split(x), 3, 2)
+    heads_first = lambda x: jnp.moveaxis(split_time(x, chunk), 3, 2)
     parts = jax.tree.map(heads_first, written(tokens, writes))
-    # documents are counted within each chunk
-    document_NBC = None if reset_BT is None else jnp.cumsum(split(reset_BT), 2, jnp.int32)
-    memory_BHKV, y = scan_chunks(_chunk, memory_BHKV, (parts, document_NBC), remat)
-    y = jnp.moveaxis(y, (0, 3), (1, 2))  # [N, B, H, C, V] to [B, N, C, H, V]
-    return y.reshape(batch, count * chunk, *y.shape[3:])[:, :length], memory_BHKV
+    document_NBC = None
+    if reset_BT is not None:  # documents are counted within each chunk
+        document_NBC = jnp.cumsum(split_time(reset_BT, chunk), 2, jnp.int32)
+    memory_BHKV, y_NBHCV = scan_chunks(_chunk, memory_BHKV, (parts, document_NBC), remat)
+    return join_time(jnp.moveaxis(y_NBHCV, 2, 3), length), memory_BHKV
 
 
 def _chunk(

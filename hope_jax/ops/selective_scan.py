@@ -23,6 +23,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.even_chunks import filled_up, join_time, split_time
 from hope_jax.ops.recompute import Remat, scan_chunks
 
 
@@ -136,12 +137,10 @@ def read_by_chunk(
     if state_BNE is None:
         state_BNE = empty_state(tokens)
     chunk = min(chunk, length)
-    count = -(-length // chunk)
-    tokens = gated(tokens, reset_BT, writes)
-    chunks = jax.tree.map(lambda x: _split(x, count, chunk), tokens)
-    if count * chunk > length:  # padding has steps of 0; it must keep the state as well
-        padding_NC = jnp.arange(count * chunk).reshape(count, chunk) >= length
-        chunks = chunks.replace(keep_BT=jnp.where(padding_NC[:, None], 1.0, chunks.keep_BT))
+    chunks = jax.tree.map(lambda x: split_time(x, chunk), gated(tokens, reset_BT, writes))
+    if length % chunk:  # padding has steps of 0; it must keep the state as well
+        padding = filled_up(length, chunk)[:, None]
+        chunks = chunks.replace(keep_BT=jnp.where(padding, 1.0, chunks.keep_BT))
 
     def body(state_BNE, part):
         decay_BCNE, input_BCNE, c_BCN = _terms(part, a_NE)
@@ -149,10 +148,8 @@ def read_by_chunk(
         states_BCNE = _scan(decay_BCNE, input_BCNE.at[:, 0].set(first_BNE))
         return states_BCNE[:, -1], jnp.sum(states_BCNE * c_BCN[..., None], axis=2)
 
-    state_BNE, y = scan_chunks(body, state_BNE, chunks, remat)
-    y_BTE = jnp.moveaxis(y, 0, 1)  # [N, B, C, E] to [B, N, C, E]
-    y_BTE = y_BTE.reshape(y_BTE.shape[0], count * chunk, -1)[:, :length]
-    return y_BTE, state_BNE
+    state_BNE, y_NBCE = scan_chunks(body, state_BNE, chunks, remat)
+    return join_time(y_NBCE, length), state_BNE
 
 
 def _terms(part: Tokens, a_NE: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -205,9 +202,3 @@ def _shift(x: jax.Array, places: int) -> jax.Array:
     pad[1] = (places, 0) if places > 0 else (0, -places)
     padded = jnp.pad(x, pad)
     return padded[:, :size] if places > 0 else padded[:, -size:]
-
-
-def _split(x: jax.Array, count: int, chunk: int) -> jax.Array:
-    """`[B, T, ...]` to `[N, B, C, ...]`, filled up with zeros."""
-    padded = jnp.pad(x, [(0, 0), (0, count * chunk - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
-    return jnp.moveaxis(padded.reshape(x.shape[0], count, chunk, *x.shape[2:]), 1, 0)

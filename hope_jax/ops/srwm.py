@@ -22,6 +22,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.even_chunks import filled_up, join_time, split_time
 from hope_jax.ops.recompute import Remat, scan_chunks
 
 BETAS = 4  # one for each of y, q, k and beta
@@ -103,19 +104,15 @@ def read_by_token(
     if memory_BHKO is None:
         memory_BHKO = jnp.broadcast_to(initial_HKO[None], (batch, *initial_HKO.shape))
     chunk = min(chunk, length)
-    count = -(-length // chunk)
-
-    def split(x: jax.Array) -> jax.Array:  # [B, T, ...] to [N, C, B, ...], filled up with zeros
-        padding = [(0, 0), (0, count * chunk - length)] + [(0, 0)] * (x.ndim - 2)
-        parts = jnp.pad(x, padding).reshape(batch, count, chunk, *x.shape[2:])
-        return jnp.moveaxis(parts, 0, 2)
+    # [N, C, B, ...]: tokens are scanned within a chunk
+    split = lambda x: jnp.moveaxis(split_time(x, chunk), 2, 1)
 
     # A reset is done by the token before it, which writes the matrix anyway.
     before_BT = None
     if reset_BT is not None:
         memory_BHKO = _forget(memory_BHKO, initial_HKO, reset_BT[:, 0])
         before_BT = jnp.roll(reset_BT, -1, axis=1).at[:, -1].set(False)
-    written_NC = writes & (jnp.arange(count * chunk) < length).reshape(count, chunk)
+    written_NC = writes & ~filled_up(length, chunk)
 
     def token(memory_BHKO, inputs):
         x_BHK, written, before_B = inputs
@@ -127,8 +124,7 @@ def read_by_token(
     inputs = split(x_BTHK), written_NC, None if before_BT is None else split(before_BT)
     tokens = lambda memory_BHKO, part: jax.lax.scan(token, memory_BHKO, part)
     memory_BHKO, y_NCBHK = scan_chunks(tokens, memory_BHKO, inputs, remat)
-    y_BNCHK = jnp.moveaxis(y_NCBHK, 2, 0)
-    return y_BNCHK.reshape(batch, count * chunk, heads, size)[:, :length], memory_BHKO
+    return join_time(jnp.moveaxis(y_NCBHK, 1, 2), length), memory_BHKO
 
 
 @jax.custom_vjp

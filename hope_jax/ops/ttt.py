@@ -26,6 +26,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.chunks import lay_out
+
 
 @flax.struct.dataclass
 class Affine:
@@ -215,8 +217,7 @@ def read_by_chunk(
     def cut(x, axis):
         """Lay out along time behind `offset` slots; split into groups of chunks."""
         if ragged:
-            shape = (*x.shape[:axis], count * chunk, *x.shape[axis + 1 :])
-            x = jax.lax.dynamic_update_slice_in_dim(jnp.zeros(shape, x.dtype), x, offset, axis)
+            x = lay_out(x, count * chunk, offset, axis)
         x = x.reshape(*x.shape[:axis], groups, group, chunk, *x.shape[axis + 1 :])
         return jnp.moveaxis(x, (axis, axis + 1), (0, 1))
 
