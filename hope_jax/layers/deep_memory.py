@@ -5,7 +5,7 @@ The recurrence is `hope_jax.ops.deep_memory`. Parameters belong to the mixer.
 
 from __future__ import annotations
 
-import math
+import functools
 
 import flax.linen as nn
 import flax.struct
@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import DeepMemoryConfig
-from hope_jax.layers.heads import convolved
-from hope_jax.layers.linear import constant, conv_kernel, einsum, weight
+from hope_jax.layers.heads import FEW_TOKENS, convolved_roles, count_writes, unit
+from hope_jax.layers.linear import constant, conv_kernel, einsum, logit, weight
 from hope_jax.ops.deep_memory import (
     DeepMemorySpec,
     DeepMemoryState,
@@ -24,10 +24,7 @@ from hope_jax.ops.deep_memory import (
     read_by_chunk,
     read_by_token,
 )
-from hope_jax.ops.memory import l2_normalise
-from hope_jax.ops.recompute import recomputed
 
-_FEW_TOKENS = 4  # so few tokens go on from a state one by one; a chunk would be padding
 Tails = dict[str, jax.Array]
 
 
@@ -92,7 +89,7 @@ def memory_projections(module: nn.Module, dim: int) -> dict[str, jax.Array]:
     for name, start in starts.items():
         shape, axes = (dim, heads), ("embed", "heads")
         weights[f"w_{name}"] = weight(module, f"w_{name}", shape, axes, dim**-0.5)
-        bias = math.log(start / (1 - start))
+        bias = logit(start)
         weights[f"b_{name}"] = constant(module, f"b_{name}", (heads,), ("heads",), bias)
     return weights
 
@@ -126,19 +123,11 @@ def memory_tokens(
     projected = {r: einsum("btd,dhk->bthk", x_BTD, weights[f"w_{r}"]) for r in "qkv"}
     kernels = {r: weights[f"conv_{r}"] for r in "qkv"} if config.conv else {}
 
-    def views(projected, kernels, tails):
-        new, new_tails = {}, {}
-        for role, y_BTHK in projected.items():
-            if role in kernels:
-                tail_BKD = None if tails is None else tails[role]
-                y_BTHK, new_tails[role] = convolved(y_BTHK, kernels[role], tail_BKD, reset_BT)
-            new[role] = activated(config, role, y_BTHK)
-        return new, new_tails
-
-    new, new_tails = recomputed(views)(projected, kernels, tails)
-    return Tokens(
-        new["q"], new["k"], new["v"], **memory_gates(config, weights, x_BTD)
-    ), new_tails
+    tails = dict.fromkeys(kernels) if tails is None else tails
+    finish = functools.partial(activated, config)
+    new, tails = convolved_roles(projected, kernels, tails, reset_BT, finish)
+    gates = memory_gates(config, weights, x_BTD)
+    return Tokens(new["q"], new["k"], new["v"], **gates), tails
 
 
 def activated(config: DeepMemoryConfig, role: str, y_BTHK: jax.Array) -> jax.Array:
@@ -146,7 +135,7 @@ def activated(config: DeepMemoryConfig, role: str, y_BTHK: jax.Array) -> jax.Arr
     y_BTHK = nn.silu(y_BTHK)
     if role == "v" and config.value_norm == "none":
         return y_BTHK
-    return l2_normalise(y_BTHK.astype(jnp.float32)).astype(y_BTHK.dtype)
+    return unit(y_BTHK)
 
 
 def memory_gates(
@@ -165,29 +154,36 @@ def memory_gates(
     return gates
 
 
-def read_memory(
+def write_and_read(
     module: nn.Module,
     layers: Layers,
-    tokens: Tokens,
-    state: DeepMemoryState | None,
+    weights: dict[str, jax.Array],
+    x_BTD: jax.Array,
+    state: MemoryState | None,
     reset_BT: jax.Array | None,
     writes: bool,
-) -> tuple[jax.Array, DeepMemoryState]:
-    """Write every token and read it, in chunks or, if they are few, one by one."""
-    few = state is not None and tokens.q_BTHK.shape[1] <= _FEW_TOKENS
-    sow_writes(module, tokens, writes)
+) -> tuple[jax.Array, MemoryState]:
+    """Write every token and read it, in chunks or, if they are few, one by one.
+
+    `layers` and `weights` are those of `module`, from `memory_layers` and
+    `memory_projections`; T may be 0.
+    """
+    config: DeepMemoryConfig = module.config.mixer
+    batch, time, dim = x_BTD.shape
+    if time == 0:
+        nothing_BTHK = x_BTD.reshape(batch, 0, config.heads, dim // config.heads)
+        fresh = fresh_state(config, layers, batch, dim, x_BTD.dtype)
+        return nothing_BTHK, fresh if state is None else state
+    memory, tails = (None, None) if state is None else (state.memory, state.tails)
+    tokens, tails = memory_tokens(config, weights, x_BTD, tails, reset_BT)
+    count_writes(module, tokens.rate_BTH.size, writes)
+    if module.is_mutable_collection("stats"):
+        for name in ("rate", "retention", "momentum"):
+            gate_BTH = getattr(tokens, f"{name}_BTH")
+            if gate_BTH is not None:
+                module.sow("stats", name, jnp.mean(gate_BTH))
+    few = memory is not None and time <= FEW_TOKENS
     read = read_by_token if few else read_by_chunk
-    spec = recurrence_spec(module.config.mixer)
-    return read(spec, layers, tokens, state, reset_BT, writes)
-
-
-def sow_writes(module: nn.Module, tokens: Tokens, writes: bool) -> None:
-    """Statistics for logs."""
-    if not module.is_mutable_collection("stats"):
-        return
-    events = tokens.rate_BTH.size if writes else 0
-    module.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
-    for name in ("rate", "retention", "momentum"):
-        gate_BTH = getattr(tokens, f"{name}_BTH")
-        if gate_BTH is not None:
-            module.sow("stats", name, jnp.mean(gate_BTH))
+    spec = recurrence_spec(config)
+    y_BTHK, memory = read(spec, layers, tokens, memory, reset_BT, writes)
+    return y_BTHK, MemoryState(memory, tails)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from hope_jax.config import DeltaNetConfig, ModelConfig
-from hope_jax.layers.heads import convolved, merge, normed_and_gated, project, read_memory
-from hope_jax.layers.linear import constant, conv_kernel, einsum, weight
+from hope_jax.layers.heads import (
+    convolved_roles,
+    merge,
+    normed_and_gated,
+    project,
+    read_memory,
+    unit,
+)
+from hope_jax.layers.linear import constant, conv_kernel, einsum, log_uniform_steps, weight
 from hope_jax.ops.linear_recurrence import Tokens, empty_memory
-from hope_jax.ops.memory import l2_normalise
-from hope_jax.ops.recompute import recomputed
 
 
 @flax.struct.dataclass
@@ -76,20 +79,14 @@ class DeltaNet(nn.Module):
                 shape, axes = (config.conv, config.heads, size), (None, "heads", "head_dim")
                 kernels[role] = conv_kernel(self, f"conv_{role}", shape, axes)
 
-        def views(projected, kernels, tails):
-            new, new_tails = {}, {}
-            for role, y_BTHK in projected.items():
-                if config.conv:
-                    y_BTHK, new_tails[role] = convolved(
-                        y_BTHK, kernels[role], tails[role], reset_BT
-                    )
-                y_BTHK = nn.silu(y_BTHK)
-                if role != "v":
-                    y_BTHK = l2_normalise(y_BTHK.astype(jnp.float32)).astype(x_BTD.dtype)
-                new[role] = y_BTHK
-            return Tokens(new["q"] * sizes["q"] ** -0.5, new["k"], new["v"]), new_tails
+        def finish(role: str, y_BTHK: jax.Array) -> jax.Array:
+            y_BTHK = nn.silu(y_BTHK)
+            if role != "v":
+                y_BTHK = unit(y_BTHK)
+            return y_BTHK * sizes["q"] ** -0.5 if role == "q" else y_BTHK
 
-        return recomputed(views)(projected, kernels, tails)
+        new, tails = convolved_roles(projected, kernels, tails, reset_BT, finish)
+        return Tokens(new["q"], new["k"], new["v"]), tails
 
     def _gates(self, tokens: Tokens, x_BTD: jax.Array, heads: int) -> Tokens:
         """Retention, strength and removal of every token, float32; Comba's corrected query."""
@@ -103,7 +100,7 @@ class DeltaNet(nn.Module):
         beta_BTH = removal_BTH = nn.sigmoid(logit("beta"))
         alpha_BTH = None
         if config.retention == "learned":
-            bias_H = _per_head(self, "b_alpha", _step_bias, heads)
+            bias_H = _per_head(self, "b_alpha", log_uniform_steps(1e-3, 0.1), heads)
             log_rate_H = _per_head(self, "log_rate", _log_rate, heads)
             step_BTH = nn.softplus(logit("alpha") + bias_H[None, None])
             alpha_BTH = jnp.exp(-jnp.exp(log_rate_H)[None, None] * step_BTH)
@@ -139,9 +136,3 @@ def _per_head(module: nn.Module, name: str, init, heads: int) -> jax.Array:
 def _log_rate(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
     """Logarithm of rates between 0 and 16; the smallest is kept away from 0."""
     return jnp.log(jax.random.uniform(key, shape, dtype, 1e-3, 16.0))
-
-
-def _step_bias(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    """Steps softplus(bias) between 0.001 and 0.1, evenly on a logarithmic scale."""
-    log_step = jax.random.uniform(key, shape, dtype, math.log(1e-3), math.log(1e-1))
-    return jnp.log(jnp.expm1(jnp.exp(log_step)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -14,7 +15,11 @@ from hope_jax.layers.linear import constant, einsum, output_std, weight
 from hope_jax.layers.norm import rms_norm
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.linear_recurrence import Tokens, gated, read_by_chunk, step
+from hope_jax.ops.memory import l2_normalise
 from hope_jax.ops.recompute import recomputed
+
+# So few tokens go on from a state one by one: a chunk of them would be padding.
+FEW_TOKENS = 4
 
 
 def project(module: nn.Module, name: str, x_BTD: jax.Array, heads: int, size: int) -> jax.Array:
@@ -75,6 +80,48 @@ def convolved(
     return flat_BTD.reshape(y_BTHK.shape), tail_BKD
 
 
+def convolved_roles(
+    projected: dict[str, jax.Array],
+    kernels: dict[str, jax.Array],
+    tails: dict[str, jax.Array | None],
+    reset_BT: jax.Array | None,
+    finish: Callable[[str, jax.Array], jax.Array],
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Queries, keys and values behind short convolutions, and the convolutions' new tails.
+
+    Args:
+      projected: `[B, T, H, K]` by role.
+      kernels: `[J, H, K]` by role; empty without convolutions.
+      tails: the last inputs of each role's convolution, or None.
+      reset_BT: True where a document starts.
+      finish: `(role, convolved)` to what the role is, done again in the backward pass too.
+    """
+
+    def views(projected, kernels, tails):
+        new, new_tails = {}, {}
+        for role, y_BTHK in projected.items():
+            if role in kernels:
+                y_BTHK, new_tails[role] = convolved(
+                    y_BTHK, kernels[role], tails[role], reset_BT
+                )
+            new[role] = finish(role, y_BTHK)
+        return new, new_tails
+
+    return recomputed(views)(projected, kernels, tails)
+
+
+def unit(y_BTHK: jax.Array) -> jax.Array:
+    """Unit length, computed in float32, in the type of `y`."""
+    return l2_normalise(y_BTHK.astype(jnp.float32)).astype(y_BTHK.dtype)
+
+
+def count_writes(module: nn.Module, events: int, writes: bool) -> None:
+    """How many memory updates there were, for logs; free where nobody asks."""
+    if module.is_mutable_collection("stats"):
+        events = events if writes else 0
+        module.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
+
+
 def read_memory(
     module: nn.Module,
     tokens: Tokens,
@@ -89,9 +136,7 @@ def read_memory(
     """
     mixer = module.config.mixer
     memory_BHKV = None if state is None else state.memory_BHKV
-    if module.is_mutable_collection("stats"):
-        events = tokens.k_BTHK[..., 0].size if writes else 0
-        module.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
+    count_writes(module, tokens.k_BTHK[..., 0].size, writes)
     if memory_BHKV is not None and tokens.k_BTHK.shape[1] == 1:
         token = jax.tree.map(lambda x: x[:, 0], gated(tokens, reset_BT, writes))
         y_BHV, memory_BHKV = step(memory_BHKV, token)

@@ -108,3 +108,18 @@ def output_std(config: ModelConfig, fan_in: int) -> float:
     levels = 1 if config.cms.variant == "independent" else len(config.cms.periods)
     branches = getattr(config.mixer, "branches", 1)
     return (fan_in * config.depth * (branches + levels)) ** -0.5
+
+
+def logit(p: float) -> float:
+    """The bias at which a sigmoid gives `p`, which lies between 0 and 1."""
+    return math.log(p / (1 - p))
+
+
+def log_uniform_steps(low: float, high: float) -> nn.initializers.Initializer:
+    """Biases at which a softplus gives steps between two limits, evenly in their logarithm."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+        log_step = jax.random.uniform(key, shape, dtype, math.log(low), math.log(high))
+        return jnp.log(jnp.expm1(jnp.exp(log_step)))
+
+    return init

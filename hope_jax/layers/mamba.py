@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from hope_jax.config import MambaConfig, ModelConfig
-from hope_jax.layers.linear import constant, conv_kernel, einsum, output_std, weight
+from hope_jax.layers.heads import count_writes
+from hope_jax.layers.linear import (
+    constant,
+    conv_kernel,
+    einsum,
+    log_uniform_steps,
+    output_std,
+    weight,
+)
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.recompute import recomputed
 from hope_jax.ops.selective_scan import Tokens, empty_state, gated, read_by_chunk, step
@@ -60,8 +66,9 @@ class Mamba(nn.Module):
             self, "w_select", (channels, rank + 2 * size), ("mlp", None), channels**-0.5
         )
         w_step_RE = weight(self, "w_step", (rank, channels), (None, "mlp"), (3 * rank) ** -0.5)
+        steps = log_uniform_steps(mixer.min_step, mixer.max_step)
         b_step_E = self.param(
-            "b_step", nn.with_logical_partitioning(self._step_bias, along), (channels,), f32
+            "b_step", nn.with_logical_partitioning(steps, along), (channels,), f32
         )
         log_rate_NE = self.param(
             "log_rate", nn.with_logical_partitioning(_log_rate, (None, "mlp")), (size, channels)
@@ -111,9 +118,7 @@ class Mamba(nn.Module):
         """By chunk, or one step for a single token; counts the writes for logs."""
         mixer, (batch, time, _) = self.config.mixer, tokens.x_BTE.shape
         memory_BNE = empty_state(tokens) if state is None else state.memory_BNE
-        if self.is_mutable_collection("stats"):
-            events = batch * time if writes else 0
-            self.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
+        count_writes(self, batch * time, writes)
         if state is not None and time == 1:
             token = jax.tree.map(lambda x: x[:, 0], gated(tokens, reset_BT, writes))
             y_BE, memory_BNE = step(memory_BNE, token, a_NE)
@@ -121,13 +126,6 @@ class Mamba(nn.Module):
         return read_by_chunk(
             tokens, a_NE, memory_BNE, reset_BT, writes, chunk=mixer.chunk, remat=mixer.remat
         )
-
-    def _step_bias(self, key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-        """Steps softplus(bias) evenly on a logarithmic scale."""
-        mixer = self.config.mixer
-        limits = math.log(mixer.min_step), math.log(mixer.max_step)
-        step = jnp.exp(jax.random.uniform(key, shape, dtype, *limits))
-        return jnp.log(jnp.expm1(step))
 
 
 def _log_rate(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -6,17 +6,22 @@ initial weights and LayerNorm, projections, convolutions, rates, and the output'
 
 from __future__ import annotations
 
-import math
-
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from hope_jax.config import MemoraConfig, ModelConfig
-from hope_jax.layers.heads import merge, normed_and_gated, project
-from hope_jax.layers.linear import constant, conv_kernel, einsum, weight
-from hope_jax.ops.conv import causal_conv
+from hope_jax.layers.heads import (
+    FEW_TOKENS,
+    convolved_roles,
+    count_writes,
+    merge,
+    normed_and_gated,
+    project,
+    unit,
+)
+from hope_jax.layers.linear import constant, conv_kernel, einsum, logit, weight
 from hope_jax.ops.memora import (
     MemoraState,
     Memory,
@@ -25,10 +30,7 @@ from hope_jax.ops.memora import (
     read_by_chunk,
     read_by_token,
 )
-from hope_jax.ops.memory import l2_normalise
 from hope_jax.ops.recompute import recomputed
-
-_FEW_TOKENS = 4  # so few tokens go on from a state one by one; a chunk would be padding
 
 
 @flax.struct.dataclass
@@ -78,11 +80,9 @@ class Memora(nn.Module):
         if time == 0:
             fresh = initial_state(memory, batch, mixer.chunk)
             return x_BTD, state or MemoraMixerState(fresh, tails)
-        tokens = Tokens(**roles, **self._gates(x_BTD))
-        if self.is_mutable_collection("stats"):
-            events = tokens.alpha_BTH.size if writes else 0
-            self.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
-        if state is not None and time <= _FEW_TOKENS and writes:
+        tokens = Tokens(roles["q"], roles["k"], roles["v"], **self._gates(x_BTD))
+        count_writes(self, tokens.alpha_BTH.size, writes)
+        if state is not None and time <= FEW_TOKENS and writes:
             y_BTHK, inner = read_by_token(
                 memory, tokens, state.memory, reset_BT, chunk=mixer.chunk
             )
@@ -129,31 +129,19 @@ class Memora(nn.Module):
                 shape, axes = (mixer.conv, heads, size), (None, "heads", "head_dim")
                 kernels[role] = conv_kernel(self, f"conv_{role}", shape, axes)
 
-        def views(projected, kernels, tails):
-            new, new_tails = {}, {}
-            for role, y_BTHK in projected.items():
-                if mixer.conv:
-                    flat_BTE = y_BTHK.reshape(*y_BTHK.shape[:2], heads * size)
-                    kernel_KE = kernels[role].reshape(mixer.conv, heads * size)
-                    flat_BTE, new_tails[role] = causal_conv(
-                        flat_BTE, kernel_KE, tails[role], reset_BT
-                    )
-                    y_BTHK = flat_BTE.reshape(y_BTHK.shape)
-                if mixer.activation == "silu":
-                    y_BTHK = nn.silu(y_BTHK)
-                if role != "v":
-                    y_BTHK = l2_normalise(y_BTHK.astype(jnp.float32)).astype(x_BTD.dtype)
-                new[f"{role}_BTHK"] = y_BTHK
-            return new, new_tails
+        def finish(role: str, y_BTHK: jax.Array) -> jax.Array:
+            if mixer.activation == "silu":
+                y_BTHK = nn.silu(y_BTHK)
+            return y_BTHK if role == "v" else unit(y_BTHK)
 
-        return recomputed(views)(projected, kernels, tails)
+        return convolved_roles(projected, kernels, tails, reset_BT, finish)
 
     def _gates(self, x_BTD) -> dict[str, jax.Array]:
         """Rates and retentions of every token, float32."""
         mixer: MemoraConfig = self.config.mixer
         dim, heads, f32 = x_BTD.shape[-1], mixer.heads, jnp.float32
         rank, size = mixer.rate_rank, dim // heads
-        start = _logit(mixer.start_rate / mixer.rate_limit)
+        start = logit(mixer.start_rate / mixer.rate_limit)
         if rank is None:
             w_DH = weight(self, "w_rate", (dim, heads), ("embed", "heads"), 0.02)
             bias_HK = constant(self, "b_rate", (heads, 1), ("heads", None), start)
@@ -167,7 +155,7 @@ class Memora(nn.Module):
             rate_BTHK = einsum("btr,rhk->bthk", low_BTR, w_RHK, result=f32)
         w_alpha_DH = weight(self, "w_alpha", (dim, heads), ("embed", "heads"), 0.02)
         b_alpha_H = constant(
-            self, "b_alpha", (heads,), ("heads",), _logit(mixer.initial_retention)
+            self, "b_alpha", (heads,), ("heads",), logit(mixer.initial_retention)
         )
         alpha_BTH = einsum("btd,dh->bth", x_BTD, w_alpha_DH, result=f32)
 
@@ -182,7 +170,3 @@ class Memora(nn.Module):
             self.sow("stats", "eta", jnp.mean(gates["eta_BTHK"]))
             self.sow("stats", "alpha", jnp.mean(gates["alpha_BTH"]))
         return gates
-
-
-def _logit(p: float) -> float:
-    return math.log(p / (1 - p))

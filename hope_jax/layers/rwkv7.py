@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig, RWKV7Config
-from hope_jax.layers.heads import merge
+from hope_jax.layers.heads import count_writes, merge
 from hope_jax.layers.linear import constant, einsum, weight
 from hope_jax.ops.conv import previous
 from hope_jax.ops.memory import l2_normalise
@@ -122,9 +122,8 @@ class RWKV7(nn.Module):
     def _read(self, tokens: Tokens, memory_BHKV, reset_BT, writes):
         """By chunk, or one `step` for a single token; counts the writes for logs."""
         mixer: RWKV7Config = self.config.mixer
+        count_writes(self, tokens.k_BTHK[..., 0].size, writes)
         if self.is_mutable_collection("stats"):
-            events = tokens.k_BTHK[..., 0].size if writes else 0
-            self.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
             self.sow("stats", "alpha", jnp.mean(jnp.exp(tokens.log_w_BTHK)))
             self.sow("stats", "eta", jnp.mean(tokens.a_BTHK))
         if memory_BHKV is not None and tokens.k_BTHK.shape[1] == 1:

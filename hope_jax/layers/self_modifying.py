@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig, SelfModifyingConfig
-from hope_jax.layers.linear import constant, conv_kernel, einsum, output_std, weight
+from hope_jax.layers.heads import FEW_TOKENS, count_writes
+from hope_jax.layers.linear import constant, conv_kernel, einsum, logit, output_std, weight
 from hope_jax.layers.norm import rms_norm
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.memory import Memories, MemorySpec, l2_normalise
@@ -30,8 +31,6 @@ from hope_jax.ops.self_modifying import (
     normalise,
     read_and_write,
 )
-
-_FEW_TOKENS = 4  # so few tokens go on from a state one by one; a chunk would be padding
 
 
 @flax.struct.dataclass
@@ -153,7 +152,7 @@ class SelfModifyingTitans(nn.Module):
 
         inputs, tail_BKD = recomputed(prepare)(x_BTD, kernels, projections)
         recurrent = None if state is None else state.recurrent
-        few = recurrent is not None and time <= _FEW_TOKENS
+        few = recurrent is not None and time <= FEW_TOKENS
         reading = (read_few_tokens if few else read_and_write)(spec, initial, inputs, recurrent)
         self._sow(spec, reading, initial, writes)
 
@@ -224,8 +223,8 @@ class SelfModifyingTitans(nn.Module):
         if config.momentum == "titans":
             starts["mu"] = config.initial_momentum
         for name, start in starts.items():
-            logit = math.log(start / (1 - start))
-            params[f"b_{name}"] = constant(self, f"b_{name}", (heads,), ("heads",), logit)
+            bias = logit(start)
+            params[f"b_{name}"] = constant(self, f"b_{name}", (heads,), ("heads",), bias)
             if name not in adaptive:
                 params[f"w_{name}"] = weight(
                     self, f"w_{name}", (dim, heads), ("embed", "heads"), dim**-0.5
@@ -300,7 +299,6 @@ class SelfModifyingTitans(nn.Module):
         """Statistics for logs, in the collection "stats"; free where nobody asks."""
         if not self.is_mutable_collection("stats"):
             return
-        events = reading.eta.size if writes else 0
         change, norm = 0.0, 0.0
         for group, first in zip(reading.state.groups, initial, strict=True):
             for now, before in zip(
@@ -311,7 +309,7 @@ class SelfModifyingTitans(nn.Module):
         self.sow("stats", "eta", jnp.mean(reading.eta))
         self.sow("stats", "alpha", jnp.mean(reading.alpha))
         self.sow("stats", "memory_change", jnp.sqrt(change / norm))
-        self.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
+        count_writes(self, reading.eta.size, writes)
 
 
 def _group_names(spec: SelfModifyingSpec) -> tuple[str, ...]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from hope_jax.config import ModelConfig, SlidingWindowConfig
-from hope_jax.layers.heads import merge, project
-from hope_jax.ops.rope import rope
-from hope_jax.ops.window import WindowCache, empty_cache, window_attention
+from hope_jax.config import ModelConfig
+from hope_jax.layers.heads import merge
+from hope_jax.layers.window import attend_window, attention_projections
+from hope_jax.ops.window import WindowCache
 
 
 class SlidingWindowAttention(nn.Module):
@@ -38,23 +37,8 @@ class SlidingWindowAttention(nn.Module):
           writes: changes nothing: attention has no memory that learns.
         """
         del writes
-        mixer: SlidingWindowConfig = self.config.mixer
-        batch, time, dim = x_BTD.shape
-        heads, size = mixer.heads, dim // mixer.heads
-        q_BTHK, k_BTHK, v_BTHK = (
-            project(self, name, x_BTD, heads, size) for name in ("query", "key", "value")
-        )
-        if time == 0:
-            empty = empty_cache(batch, mixer.window, heads, size, x_BTD.dtype)
-            return x_BTD, empty if state is None else state
-
-        position_BT = jnp.arange(time, dtype=jnp.int32)[None]
-        if state is not None:
-            position_BT = state.length_B[:, None] + position_BT
-        position_BT = jnp.broadcast_to(position_BT, (batch, time))
-        q_BTHK = rope(q_BTHK, position_BT, mixer.rope_theta)
-        k_BTHK = rope(k_BTHK, position_BT, mixer.rope_theta)
-        y_BTHK, state = window_attention(
-            q_BTHK, k_BTHK, v_BTHK, mixer.window, state, reset_BT, block=mixer.block
-        )
+        weights = attention_projections(self, x_BTD.shape[-1], self.config.mixer.heads)
+        y_BTHK, state = attend_window(self, weights, x_BTD, state, reset_BT)
+        if x_BTD.shape[1] == 0:
+            return x_BTD, state
         return merge(self, self.config, y_BTHK), state

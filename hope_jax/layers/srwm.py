@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig, SRWMConfig
-from hope_jax.layers.heads import merge
+from hope_jax.layers.heads import count_writes, merge
 from hope_jax.layers.linear import weight
 from hope_jax.ops.srwm import BETAS, read_by_token
 
@@ -73,9 +73,7 @@ class SRWM(nn.Module):
             chunk=mixer.chunk,
             remat=mixer.remat,
         )
-        if self.is_mutable_collection("stats"):
-            events = x_BTHK[..., 0].size if writes else 0
-            self.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
+        count_writes(self, x_BTHK[..., 0].size, writes)
         return merge(self, self.config, y_BTHK.astype(x_BTD.dtype)), SRWMState(memory_BHKO)
 
     def _initial(self, heads: int, size: int) -> jax.Array:

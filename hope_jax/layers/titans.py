@@ -5,14 +5,12 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from hope_jax.config import ModelConfig, TitansConfig
+from hope_jax.config import ModelConfig
 from hope_jax.layers.deep_memory import (
     MemoryState,
-    fresh_state,
     memory_layers,
     memory_projections,
-    memory_tokens,
-    read_memory,
+    write_and_read,
 )
 from hope_jax.layers.heads import merge, normed_and_gated
 
@@ -48,17 +46,10 @@ class Titans(nn.Module):
           reset_BT: True where a document starts.
           writes: False leaves the memory as it is.
         """
-        config: TitansConfig = self.config.mixer
-        batch, time, dim = x_BTD.shape
-        layers = memory_layers(self, dim)
-        weights = memory_projections(self, dim)
-        if time == 0 and state is None:
-            state = fresh_state(config, layers, batch, dim, x_BTD.dtype)
-        if time == 0:
+        layers = memory_layers(self, x_BTD.shape[-1])
+        weights = memory_projections(self, x_BTD.shape[-1])
+        y_BTHK, state = write_and_read(self, layers, weights, x_BTD, state, reset_BT, writes)
+        if x_BTD.shape[1] == 0:
             return x_BTD, state
-        tails = None if state is None else state.tails
-        tokens, tails = memory_tokens(config, weights, x_BTD, tails, reset_BT)
-        memory = None if state is None else state.memory
-        y_BTHK, memory = read_memory(self, layers, tokens, memory, reset_BT, writes)
-        y_BTHK = normed_and_gated(self, self.config, x_BTD, y_BTHK, config.gate)
-        return merge(self, self.config, y_BTHK), MemoryState(memory, tails)
+        y_BTHK = normed_and_gated(self, self.config, x_BTD, y_BTHK, self.config.mixer.gate)
+        return merge(self, self.config, y_BTHK), state

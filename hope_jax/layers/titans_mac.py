@@ -17,7 +17,7 @@ from hope_jax.layers.deep_memory import (
     memory_projections,
     recurrence_spec,
 )
-from hope_jax.layers.heads import convolved, merge
+from hope_jax.layers.heads import FEW_TOKENS, convolved, count_writes, merge
 from hope_jax.layers.linear import constant, einsum
 from hope_jax.layers.norm import rms_norm
 from hope_jax.layers.titans_mag import gated_by_memory
@@ -35,8 +35,6 @@ from hope_jax.ops.memory_as_context import (
 )
 from hope_jax.ops.recompute import recomputed
 from hope_jax.ops.rope import rope
-
-_FEW_TOKENS = 4  # so few tokens go on from a state one by one; a segment would be padding
 
 
 @flax.struct.dataclass
@@ -137,13 +135,11 @@ class TitansMAC(nn.Module):
             tokens,
             state.memory,
         )
-        if not fresh and time <= _FEW_TOKENS:
+        if not fresh and time <= FEW_TOKENS:
             y, m, memory = read_by_token(*args)
         else:
             y, m, memory = read_by_segment(*args, fresh=fresh)
-        if self.is_mutable_collection("stats"):
-            events = batch * time * heads if writes else 0
-            self.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
+        count_writes(self, batch * time * heads, writes)
         y_BTHK = gated_by_memory(self, first(y), first(m))
         return merge(self, self.config, y_BTHK), TitansMACState(memory, tail_BKD)
 

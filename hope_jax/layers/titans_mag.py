@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import flax.struct
 import jax
 
 from hope_jax.config import ModelConfig, TitansMAGConfig
-from hope_jax.layers.deep_memory import (
-    MemoryState,
-    fresh_state,
-    memory_layers,
-    memory_projections,
-    memory_tokens,
-    read_memory,
-)
+from hope_jax.layers.deep_memory import memory_layers, memory_projections, write_and_read
 from hope_jax.layers.heads import merge
 from hope_jax.layers.linear import constant
 from hope_jax.layers.norm import rms_norm
-from hope_jax.layers.window import attend_window, attention_projections
+from hope_jax.layers.window import (
+    MemoryAndWindowState,
+    attend_window,
+    attention_projections,
+)
 from hope_jax.ops.recompute import recomputed
-from hope_jax.ops.window import WindowCache
 
 _GATES = {"sigmoid": nn.sigmoid, "silu": nn.silu}
-
-
-@flax.struct.dataclass
-class TitansMAGState:
-    """Fast state of one layer: that of its memory, and the last tokens read."""
-
-    memory: MemoryState
-    cache: WindowCache
 
 
 class TitansMAG(nn.Module):
@@ -47,10 +34,10 @@ class TitansMAG(nn.Module):
     def __call__(
         self,
         x_BTD: jax.Array,
-        state: TitansMAGState | None = None,
+        state: MemoryAndWindowState | None = None,
         reset_BT: jax.Array | None = None,
         writes: bool = True,
-    ) -> tuple[jax.Array, TitansMAGState]:
+    ) -> tuple[jax.Array, MemoryAndWindowState]:
         """Attend to the window, write every token to the memory and read it there.
 
         Args:
@@ -60,23 +47,16 @@ class TitansMAG(nn.Module):
           writes: False leaves the memory as it is; attention goes on.
         """
         config: TitansMAGConfig = self.config.mixer
-        batch, time, dim = x_BTD.shape
-        layers = memory_layers(self, dim)
-        weights = memory_projections(self, dim)
+        dim = x_BTD.shape[-1]
+        layers, weights = memory_layers(self, dim), memory_projections(self, dim)
         attention = attention_projections(self, dim, config.heads, config.persistent)
-        cache = None if state is None else state.cache
+        memory, cache = (None, None) if state is None else (state.memory, state.cache)
         y_BTHK, cache = attend_window(self, attention, x_BTD, cache, reset_BT)
-        if time == 0:
-            fresh = fresh_state(config, layers, batch, dim, x_BTD.dtype)
-            return x_BTD, TitansMAGState(fresh, cache) if state is None else state
-        memory, tails = (
-            (None, None) if state is None else (state.memory.memory, state.memory.tails)
-        )
-        tokens, tails = memory_tokens(config, weights, x_BTD, tails, reset_BT)
-        m_BTHK, memory = read_memory(self, layers, tokens, memory, reset_BT, writes)
-        y_BTHK = gated_by_memory(self, y_BTHK, m_BTHK)
-        state = TitansMAGState(MemoryState(memory, tails), cache)
-        return merge(self, self.config, y_BTHK), state
+        m_BTHK, memory = write_and_read(self, layers, weights, x_BTD, memory, reset_BT, writes)
+        state = MemoryAndWindowState(memory, cache)
+        if x_BTD.shape[1] == 0:
+            return x_BTD, state
+        return merge(self, self.config, gated_by_memory(self, y_BTHK, m_BTHK)), state
 
 
 def gated_by_memory(module: nn.Module, y_BTHK: jax.Array, m_BTHK: jax.Array) -> jax.Array:

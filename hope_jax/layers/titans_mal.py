@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import flax.struct
 import jax
 
 from hope_jax.config import ModelConfig, TitansMALConfig
-from hope_jax.layers.deep_memory import (
-    MemoryState,
-    fresh_state,
-    memory_layers,
-    memory_projections,
-    memory_tokens,
-    read_memory,
-)
+from hope_jax.layers.deep_memory import memory_layers, memory_projections, write_and_read
 from hope_jax.layers.heads import merge, normed_and_gated
 from hope_jax.layers.linear import constant
 from hope_jax.layers.norm import rms_norm
-from hope_jax.layers.window import attend_window, attention_projections
-from hope_jax.ops.window import WindowCache
-
-
-@flax.struct.dataclass
-class TitansMALState:
-    """Fast state of one layer: that of its memory, and the last tokens that came out of it."""
-
-    memory: MemoryState
-    cache: WindowCache
+from hope_jax.layers.window import (
+    MemoryAndWindowState,
+    attend_window,
+    attention_projections,
+)
 
 
 class TitansMAL(nn.Module):
@@ -46,10 +33,10 @@ class TitansMAL(nn.Module):
     def __call__(
         self,
         x_BTD: jax.Array,
-        state: TitansMALState | None = None,
+        state: MemoryAndWindowState | None = None,
         reset_BT: jax.Array | None = None,
         writes: bool = True,
-    ) -> tuple[jax.Array, TitansMALState]:
+    ) -> tuple[jax.Array, MemoryAndWindowState]:
         """Write every token to the memory, read it there, attend to what was read before.
 
         Args:
@@ -59,26 +46,19 @@ class TitansMAL(nn.Module):
           writes: False leaves the memory as it is; attention goes on.
         """
         config: TitansMALConfig = self.config.mixer
-        batch, time, dim = x_BTD.shape
-        layers = memory_layers(self, dim)
-        weights = memory_projections(self, dim)
+        dim = x_BTD.shape[-1]
+        layers, weights = memory_layers(self, dim), memory_projections(self, dim)
         attention = attention_projections(self, dim, config.heads, config.persistent)
         scale_D = constant(self, "inner_norm", (dim,), ("embed",), 1.0)
-        cache = None if state is None else state.cache
-        if time == 0:
+        memory, cache = (None, None) if state is None else (state.memory, state.cache)
+        y_BTHK, memory = write_and_read(self, layers, weights, x_BTD, memory, reset_BT, writes)
+        if x_BTD.shape[1] == 0:
             _, cache = attend_window(self, attention, x_BTD, cache, reset_BT)
-            fresh = fresh_state(config, layers, batch, dim, x_BTD.dtype)
-            return x_BTD, TitansMALState(fresh, cache) if state is None else state
-        memory, tails = (
-            (None, None) if state is None else (state.memory.memory, state.memory.tails)
-        )
-        tokens, tails = memory_tokens(config, weights, x_BTD, tails, reset_BT)
-        y_BTHK, memory = read_memory(self, layers, tokens, memory, reset_BT, writes)
+            return x_BTD, MemoryAndWindowState(memory, cache)
         y_BTHK = normed_and_gated(self, self.config, x_BTD, y_BTHK, config.gate)
         y_BTD = merge(self, self.config, y_BTHK, "memory_out")
         if config.inner_residual:
             y_BTD = x_BTD + y_BTD
         y_BTD = rms_norm(y_BTD, scale_D, self.config.norm_eps).astype(x_BTD.dtype)
         y_BTHK, cache = attend_window(self, attention, y_BTD, cache, reset_BT)
-        state = TitansMALState(MemoryState(memory, tails), cache)
-        return merge(self, self.config, y_BTHK), state
+        return merge(self, self.config, y_BTHK), MemoryAndWindowState(memory, cache)

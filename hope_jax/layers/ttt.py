@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig, TTTLinearConfig, TTTMLPConfig
+from hope_jax.layers.heads import FEW_TOKENS, count_writes
 from hope_jax.layers.linear import constant, einsum, output_std, weight
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.recompute import recomputed
@@ -28,8 +29,6 @@ from hope_jax.ops.ttt import (
     read_by_chunk,
     read_token_by_token,
 )
-
-_FEW_TOKENS = 4  # so few tokens go on from a state one by one; a chunk would be padding
 
 
 @flax.struct.dataclass
@@ -118,7 +117,7 @@ class TTT(nn.Module):
 
         tokens, tail_BKD = recomputed(prepare)(x_BTD, weights)
         eps = self.config.norm_eps
-        if inner is not None and time <= _FEW_TOKENS and writes:
+        if inner is not None and time <= FEW_TOKENS and writes:
             y_BTHK, inner = read_token_by_token(model, tokens, step_C, inner, reset_BT, eps=eps)
         else:
             y_BTHK, inner = read_by_chunk(
@@ -131,9 +130,7 @@ class TTT(nn.Module):
                 eps=eps,
                 remat_chunks=mixer.remat_chunks,
             )
-        if self.is_mutable_collection("stats"):
-            events = tokens.eta_BTH.size if writes else 0
-            self.sow("stats", "write_events", jnp.asarray(events, jnp.int32))
+        count_writes(self, tokens.eta_BTH.size, writes)
 
         def finish(y_BTHK, norm, w_out, *gate_BTHK):
             # over all heads, as the published layer has it

@@ -1,11 +1,13 @@
-"""Attention over a window with learned tokens in front, for mixers that have it."""
+"""Attention over a window, and learned tokens in front of it, for mixers that have it."""
 
 from __future__ import annotations
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hope_jax.layers.deep_memory import MemoryState
 from hope_jax.layers.linear import einsum, weight
 from hope_jax.ops.rope import rope
 from hope_jax.ops.window import Prefix, WindowCache, empty_cache, window_attention
@@ -13,8 +15,16 @@ from hope_jax.ops.window import Prefix, WindowCache, empty_cache, window_attenti
 ROLES = ("query", "key", "value")
 
 
+@flax.struct.dataclass
+class MemoryAndWindowState:
+    """Fast state of a layer of both: that of its memory, and the window's last tokens."""
+
+    memory: MemoryState
+    cache: WindowCache
+
+
 def attention_projections(
-    module: nn.Module, dim: int, heads: int, persistent: int
+    module: nn.Module, dim: int, heads: int, persistent: int = 0
 ) -> dict[str, jax.Array]:
     """Weights `w_query`, `w_key`, `w_value` of `module`, and its learned tokens.
 
@@ -22,9 +32,10 @@ def attention_projections(
     """
     shape, axes = (dim, heads, dim // heads), ("embed", "heads", "head_dim")
     weights = {f"w_{r}": weight(module, f"w_{r}", shape, axes, dim**-0.5) for r in ROLES}
-    weights["persistent"] = weight(
-        module, "persistent", (persistent, dim), (None, "embed"), 1.0
-    )
+    if persistent:
+        weights["persistent"] = weight(
+            module, "persistent", (persistent, dim), (None, "embed"), 1.0
+        )
     return weights
 
 
@@ -46,7 +57,7 @@ def attend_window(
     cache: WindowCache | None,
     reset_BT: jax.Array | None,
 ) -> tuple[jax.Array, WindowCache]:
-    """Attention of every token to its window and the learned tokens; T may be 0.
+    """Attention of every token to its window and the learned tokens, if any; T may be 0.
 
     `module` is a mixer, whose configuration has `heads`, `window`, `rope_theta` and `block`.
     """
@@ -64,7 +75,9 @@ def attend_window(
     if cache is not None:
         position_BT = cache.length_B[:, None] + position_BT
     position_BT = jnp.broadcast_to(position_BT, (batch, time))
-    prefix = Prefix(plain_BTHK, *persistent_keys(weights, x_BTD.dtype))
+    prefix = None
+    if "persistent" in weights:
+        prefix = Prefix(plain_BTHK, *persistent_keys(weights, x_BTD.dtype))
     return window_attention(
         rope(plain_BTHK, position_BT, mixer.rope_theta),
         rope(k_BTHK, position_BT, mixer.rope_theta),
