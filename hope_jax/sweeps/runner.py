@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from hope_jax.config import to_json
 from hope_jax.config.sweeps import Point
 from hope_jax.training.workdir import CHECKPOINTS, SUMMARY
 
 CONFIG, LOG = "point.json", "log.txt"
+Item, Result = TypeVar("Item"), TypeVar("Result")
 PATIENCE = 60.0  # seconds that a run has to save when it is told to stop
 
 
@@ -64,14 +65,7 @@ def run_points(
       keep_checkpoints: False removes those of finished runs, which fill disks.
     """
     crew = Crew(folder, say, len(points), keep_checkpoints)
-    with ThreadPoolExecutor(at_once) as pool:
-        endings = [pool.submit(crew.run, point) for point in points]
-        try:
-            return [ending.result() for ending in endings]
-        except BaseException:
-            crew.stop()
-            pool.shutdown(cancel_futures=True)
-            raise
+    return crew.each(crew.run, points, at_once)
 
 
 class Crew:
@@ -128,6 +122,19 @@ class Crew:
             return self._end(Ending(point, "done", log))
         stopped = status in (128 + signal.SIGTERM, -signal.SIGTERM)
         return self._end(Ending(point, "stopped" if stopped else "failed", log))
+
+    def each(
+        self, task: Callable[[Item], Result], items: Sequence[Item], at_once: int
+    ) -> list[Result]:
+        """`task` of every item, `at_once` at a time; if that is broken off, runs save first."""
+        with ThreadPoolExecutor(at_once) as pool:
+            results = [pool.submit(task, item) for item in items]
+            try:
+                return [result.result() for result in results]
+            except BaseException:
+                self.stop()
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def stop(self) -> None:
         """Tell the runs at work to save and end."""

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hope_jax.config.check import require
@@ -37,7 +36,7 @@ def rows_of(points: Sequence[Point], field: str) -> list[Row]:
       ValueError: a point does not set `field`, or not to a positive number, or a row is too
         short to tell a direction.
     """
-    rows: dict[str, list[Point]] = {}
+    rows: dict[str, tuple[str, list[Point]]] = {}  # from all other changes
     for point in points:
         require(
             field in point.changes,
@@ -50,17 +49,15 @@ def rows_of(points: Sequence[Point], field: str) -> list[Row]:
             f"--tune {field}: {point.name} sets it to {value!r}; use positive numbers",
         )
         rest = {k: v for k, v in point.changes.items() if k != field}
-        rows.setdefault(repr(rest), []).append(point)
-    made = []
-    for row in rows.values():
-        row.sort(key=lambda point: point.changes[field])
+        name = ", ".join(map(str, rest.values())) or "all"
+        rows.setdefault(repr(rest), (name, []))[1].append(point)
+    for _, row in rows.values():
         require(
             len(row) > 1,
             f"--tune {field}: {row[0].name} is alone in its row; give at least two values",
         )
-        rest = {k: v for k, v in row[0].changes.items() if k != field}
-        made.append(Row(", ".join(map(str, rest.values())) or "all", tuple(row)))
-    return made
+        row.sort(key=lambda point: point.changes[field])
+    return [Row(name, tuple(row)) for name, row in rows.values()]
 
 
 def tune_rows(
@@ -89,14 +86,8 @@ def tune_rows(
       say: called with one line when a run begins or ends.
     """
     crew = Crew(folder, say, keep_checkpoints=keep_checkpoints)
-    with ThreadPoolExecutor(at_once) as pool:
-        futures = [pool.submit(_tune, row, field, seeds, crew, folder, say) for row in rows]
-        try:
-            return [ending for future in futures for ending in future.result()]
-        except BaseException:
-            crew.stop()
-            pool.shutdown(cancel_futures=True)
-            raise
+    tune = lambda row: _tune(row, field, seeds, crew, folder, say)
+    return [ending for endings in crew.each(tune, rows, at_once) for ending in endings]
 
 
 def _tune(

@@ -13,16 +13,16 @@ from hope_jax.config import ModelConfig
 from hope_jax.layers.continuum import split_hidden
 from hope_jax.models.flops import (
     attention,
+    inner_models,
     linear,
     recurrent,
     self_modifying,
     state_space,
-    test_time,
     titans,
 )
 from hope_jax.models.flops.feed_forward import feed_forward
 
-_FAMILIES = (attention, linear, recurrent, self_modifying, state_space, test_time, titans)
+_FAMILIES = (attention, linear, recurrent, self_modifying, state_space, inner_models, titans)
 _MIXERS = {kind: count for family in _FAMILIES for kind, count in family.COUNTS.items()}
 
 
