@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from recurrences import close
 
 from hope_jax.ops.lstm import LSTMState, initial_state, read, step
 
@@ -32,11 +33,6 @@ def plainly(x, u, state, reset):
         c[b, n] = sigmoid(f) * c[b, n] + sigmoid(i) * np.tanh(g)
         outputs[b, t, n] = h[b, n] = sigmoid(o) * np.tanh(c[b, n])
     return outputs, h, c
-
-
-def close(got, want, tolerance=1e-5):
-    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(g, w, atol=tolerance * float(np.abs(w).max() + 1e-6), rtol=0)
 
 
 def by_steps(x, u, state, reset):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from recurrences import check_causality, check_nothing_crosses_a_reset, close
 
 from hope_jax.ops import linear_recurrence
 from hope_jax.ops.rwkv7 import Tokens, read_by_chunk, read_by_token, step
@@ -56,11 +57,6 @@ def plainly(tokens, memory, reset, writes=True):
             s_VK = s_VK @ (np.diag(np.exp(log_w)) - np.outer(kappa, a * kappa)) + np.outer(v, k)
         state[b, h], y[b, t, h] = s_VK.T, s_VK @ r
     return y, state
-
-
-def close(got, want, tolerance=1e-5):
-    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(g, w, atol=tolerance * float(np.abs(w).max() + 1e-6), rtol=0)
 
 
 by_token = jax.jit(read_by_token, static_argnames="writes")
@@ -168,28 +164,14 @@ def test_any_cut_is_no_cut():
 
 
 def test_nothing_crosses_a_reset():
-    """Neither values nor gradients: those of everything before it are exactly 0."""
     tokens, memory, _ = problem(2)
-    reset = jnp.zeros((B, T), bool).at[:, 6].set(True)
-
-    def later(tokens, memory):
-        y, end = read_by_chunk(tokens, memory, reset, chunk=4)
-        return jnp.sum(y[:, 6:] ** 2) + jnp.sum(end**2)
-
-    grads, of_memory = jax.jit(jax.grad(later, (0, 1)))(tokens, memory)
-    assert not np.any(of_memory)
-    for leaf in jax.tree.leaves(grads):
-        assert not np.any(leaf[:, :6])
-    assert np.all(np.abs(grads.v_BTHV[:, 6:]).max((0, 2, 3)) > 0)
+    read = functools.partial(read_by_chunk, chunk=4)
+    check_nothing_crosses_a_reset(read, tokens, memory)
 
 
 def test_causality_by_gradient():
     tokens, memory, _ = problem(1)
-    at_7 = lambda tokens: jnp.sum(read_by_chunk(tokens, memory, chunk=4)[0][:, 7] ** 2)
-    grads = jax.jit(jax.grad(at_7))(tokens)
-    for leaf in jax.tree.leaves(grads):
-        assert not np.any(leaf[:, 8:]) and np.any(leaf[:, 7])
-    assert np.all(np.abs(grads.v_BTHV[:, :8]).max((0, 2, 3)) > 0)
+    check_causality(functools.partial(read_by_chunk, chunk=4), tokens, memory)
 
 
 @pytest.mark.parametrize("rule", ["gated_delta", "delta", "linear"])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from recurrences import close
 
 from hope_jax.ops.selective_scan import (
     Tokens,
@@ -57,11 +58,6 @@ def plainly(tokens, a, state, reset, writes=True):
             state[i, :, e] = a_bar @ state[i, :, e] + dt[i, t, e] * b[i, t] * x[i, t, e]
         y[i, t, e] = c[i, t] @ state[i, :, e]
     return y, state
-
-
-def close(got, want, tolerance=1e-5):
-    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(g, w, atol=tolerance * float(np.abs(w).max() + 1e-6), rtol=0)
 
 
 by_token = jax.jit(read_by_token, static_argnames="writes")

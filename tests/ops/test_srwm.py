@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from recurrences import close
 
 from hope_jax.ops.srwm import read_by_token, step
 
@@ -38,11 +39,6 @@ def plainly(initial, x, memory, reset, writes=True):
             w = w + np.outer(rate * (new - old), softmax(k))
         end[b, h] = w.T
     return y, end
-
-
-def close(got, want, tolerance=1e-5):
-    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(g, w, atol=tolerance * float(np.abs(w).max() + 1e-6), rtol=0)
 
 
 read = jax.jit(read_by_token, static_argnames=("writes", "chunk", "remat"))
