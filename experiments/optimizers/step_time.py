@@ -18,7 +18,6 @@ import json
 import math
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -78,7 +77,7 @@ def main() -> None:
     data = DataConfig(batch=args.tokens // args.length, length=args.length)
     key = jax.random.key(0)
     params = init_params(model, key)
-    shapes = nn.unbox(abstract_params(model))
+    shapes = abstract_params(model)
     tokens_BT = jax.random.randint(key, (data.batch, data.length + 1), 0, 256)
     batch = {"tokens": tokens_BT, "reset": jnp.zeros((data.batch, data.length), bool)}
     losses = functools.partial(token_losses, LanguageModel(model))

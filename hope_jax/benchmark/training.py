@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +33,7 @@ class TrainCase:
     def __init__(self, name: str, length: int, settings: Settings):
         config = train_config(name, length, settings)
         model = LanguageModel(config.model)
-        shapes = nn.unbox(abstract_params(config.model))
+        shapes = abstract_params(config.model)
         levels = make(config, shapes)
         step = make_step(functools.partial(token_losses, model), levels, config)
         state = jax.eval_shape(lambda: init_state(config, levels))

@@ -35,9 +35,9 @@ def damage(folder: Path, items: Container[str]) -> str | None:
         files = json.loads((folder / NAME).read_text())
     except FileNotFoundError:
         return None
-        if not isinstance(files, dict):
-            return f"{NAME} is damaged"
     except ValueError:
+        return f"{NAME} is damaged"
+    if not isinstance(files, dict):
         return f"{NAME} is damaged"
     for name, (size, crc) in files.items():
         path = folder / name

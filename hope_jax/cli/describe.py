@@ -69,10 +69,10 @@ def describe(config: TrainConfig) -> list[Section]:
     """
     from hope_jax.models import abstract_params
 
-    boxed = abstract_params(config.model)
+    params = abstract_params(config.model)
     return [
         _summary(config),
-        _levels(config, boxed),
+        _levels(config, params),
         _parameters(config.model),
         _state(config),
         _flops(config),
@@ -109,13 +109,11 @@ def _summary(config: TrainConfig) -> Section:
     return Section(f"{config.name}: {counts.total:,} parameters", table, note)
 
 
-def _levels(config: TrainConfig, boxed: Any) -> Section:
-    import flax.linen as nn
+def _levels(config: TrainConfig, params: Any) -> Section:
     import jax
 
     from hope_jax.optim import make
 
-    params = nn.unbox(boxed)
     levels = make(config, params)
     state = jax.eval_shape(levels.init, params)
     parts = levels.split(params)

@@ -10,6 +10,7 @@ from hope_jax.config.linear_mixers import (
 from hope_jax.config.lstm import LSTMConfig
 from hope_jax.config.mamba import MambaConfig, SambaConfig
 from hope_jax.config.memora import MemoraConfig
+from hope_jax.config.mesh import MeshConfig
 from hope_jax.config.mixers import (
     MIXER_CONFIGS,
     AttentionConfig,
@@ -69,6 +70,7 @@ __all__ = [
     "LinearAttentionConfig",
     "M3Rule",
     "MambaConfig",
+    "MeshConfig",
     "MemoraConfig",
     "MixerConfig",
     "ModelConfig",

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from hope_jax.config.check import choose, require
+from hope_jax.config.mesh import MeshConfig
 from hope_jax.config.model import ModelConfig
 from hope_jax.config.optim import OptimConfig
 
@@ -41,6 +42,7 @@ class TrainConfig:
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
+    mesh: MeshConfig = MeshConfig()
     steps: int = 1_000
     seed: int = 0  # parameter initialisation and the sample; below 2 ** 32
     accumulate: int = 1  # micro-batches per step

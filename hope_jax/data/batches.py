@@ -36,7 +36,7 @@ class Dataset:
     split: str
     windows: Windows
     batch: int
-    rows: range
+    rows: tuple[int, ...]
     workers: int = 0
 
     @property
@@ -135,7 +135,7 @@ class BatchIterator(Iterator[dict[str, np.ndarray]]):
 class _Rows:
     """Step number, counted from `position`, to the batch of this process."""
 
-    def __init__(self, windows: Windows, batch: int, rows: range, position: int):
+    def __init__(self, windows: Windows, batch: int, rows: tuple[int, ...], position: int):
         self._windows, self._order = windows, windows.order()
         self._batch, self._rows, self._position = batch, rows, position
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 from hope_jax.config import DataConfig
 from hope_jax.data.batches import Dataset
@@ -19,8 +20,7 @@ def open_dataset(
     tokenizer: Tokenizer | None = None,
     *,
     split: str = "train",
-    process_index: int | None = None,
-    process_count: int | None = None,
+    rows: Sequence[int] | None = None,
 ) -> Dataset:
     """Open a split of prepared data.
 
@@ -29,12 +29,12 @@ def open_dataset(
       tokenizer: checked against the one that the data was made with; None takes that one.
       split: "train" is endless, shuffled anew in each epoch; "validation" is read once and
         in order.
-      process_index, process_count: which part of each batch this process reads; by default
-        those of JAX.
+      rows: those of each batch that this process reads, where several share it; see
+        `hope_jax.parallel.local_rows`. None: all.
 
     Raises:
       ValueError: no such data or split, another tokenizer, a split too short for one
-        window or batch, or a batch that the processes cannot share equally.
+        window or batch, or rows that no batch has.
 
     >>> dataset = open_dataset(DataConfig(batch=4, length=32))
     >>> batch = next(iter(dataset))
@@ -56,15 +56,9 @@ def open_dataset(
             f"{folder} was made with tokenizer {_name(saved)}, not with the given "
             f"{_name(tokenizer)}; prepare the text again with that one"
         )
-    if process_index is None or process_count is None:
-        import jax
-
-        process_index, process_count = jax.process_index(), jax.process_count()
-    if config.batch % process_count or not 0 <= process_index < process_count:
-        raise ValueError(
-            f"data.batch {config.batch} cannot be shared by {process_count} processes "
-            f"(this is number {process_index}); make it a multiple of {process_count}"
-        )
+    rows = range(config.batch) if rows is None else rows
+    if not rows or min(rows) < 0 or max(rows) >= config.batch:
+        raise ValueError(f"rows {rows} of a batch of {config.batch}; give some of them")
     tokens = manifest.splits[split].tokens
     if tokens < config.length + 1:
         raise ValueError(
@@ -86,14 +80,13 @@ def open_dataset(
             f"data.length {config.length}, fewer than data.batch {config.batch}; use a "
             f"smaller batch or length, or {_more(split)}"
         )
-    rows = config.batch // process_count
     return Dataset(
         tokenizer=saved,
         manifest=manifest,
         split=split,
         windows=windows,
         batch=config.batch,
-        rows=range(process_index * rows, (process_index + 1) * rows),
+        rows=tuple(rows),
         workers=config.workers,
     )
 

@@ -58,13 +58,10 @@ def memory_layers(module: nn.Module, dim: int) -> Layers:
     """Initial weights of the memory's layers, learnt across documents."""
     config: DeepMemoryConfig = module.config.mixer
     sizes = config.sizes(dim)
-    names = ["head_dim", *["hidden"] * (config.layers - 1), "head_dim"]
     layers = []
     for index in range(config.layers):
         name, inputs, outputs = f"memory_{index}", sizes[index], sizes[index + 1]
-        # a name may be once in an array
-        twice = names[index] == names[index + 1]
-        axes = ("heads", names[index], None if twice else names[index + 1])
+        axes = ("heads", "memory", "hidden" if index + 1 < config.layers else "head_dim")
         shape = (config.heads, inputs, outputs)
         layers.append(weight(module, name, shape, axes, inputs**-0.5))
     return tuple(layers)

@@ -58,7 +58,7 @@ class LSTM(nn.Module):
             self,
             "w_recurrent",
             (heads, size, len(GATES), size),
-            ("heads", "head_dim", None, None),
+            ("heads", "memory", None, "head_dim"),
             size**-0.5,
         )
         x_BTHGK = einsum("btd,dhgk->bthgk", x_BTD, w_DHGK)

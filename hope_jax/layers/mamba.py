@@ -63,9 +63,11 @@ class Mamba(nn.Module):
         w_expand_DE = weight(self, "w_expand", (dim, channels), into, dim**-0.5)
         w_gate_DE = weight(self, "w_expand_gate", (dim, channels), into, dim**-0.5)
         w_select_EZ = weight(
-            self, "w_select", (channels, rank + 2 * size), ("mlp", None), channels**-0.5
+            self, "w_select", (channels, rank + 2 * size), ("mlp", "memory"), channels**-0.5
         )
-        w_step_RE = weight(self, "w_step", (rank, channels), (None, "mlp"), (3 * rank) ** -0.5)
+        w_step_RE = weight(
+            self, "w_step", (rank, channels), ("memory", "mlp"), (3 * rank) ** -0.5
+        )
         steps = log_uniform_steps(mixer.min_step, mixer.max_step)
         b_step_E = self.param(
             "b_step", nn.with_logical_partitioning(steps, along), (channels,), f32

@@ -105,7 +105,7 @@ class Memora(nn.Module):
         mixer: MemoraConfig = self.config.mixer
         heads, size, hidden = mixer.heads, dim // mixer.heads, mixer.hidden_size(dim)
         shape, axes = (heads, size), ("heads", "head_dim")
-        into, out = ("heads", "head_dim", "hidden"), ("heads", "hidden", "head_dim")
+        into, out = ("heads", "memory", "hidden"), ("heads", "memory", "head_dim")
         return Memory(
             weight(self, "memory_in", (heads, size, hidden), into, mixer.spread),
             weight(self, "memory_out", (heads, hidden, size), out, mixer.spread),

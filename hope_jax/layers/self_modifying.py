@@ -180,7 +180,7 @@ class SelfModifyingTitans(nn.Module):
             self,
             f"{name}_in",
             (heads, size, columns),
-            ("heads", "head_dim", "hidden"),
+            ("heads", "memory", "hidden"),
             size**-0.5,
         )
         if spec.kind == "linear":
@@ -189,7 +189,7 @@ class SelfModifyingTitans(nn.Module):
             self,
             f"{name}_value",
             (heads, len(spec.values), spec.hidden, size),
-            ("heads", None, "hidden", "head_dim"),
+            ("heads", None, "memory", "head_dim"),
             size**-0.5,
         )
         w_rate = None

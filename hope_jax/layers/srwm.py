@@ -79,7 +79,7 @@ class SRWM(nn.Module):
     def _initial(self, heads: int, size: int) -> jax.Array:
         """Initial matrices: slow weights, learnt across sequences."""
         mixer: SRWMConfig = self.config.mixer
-        shape, axes = (heads, size, size), ("heads", "head_dim", None)
+        shape, axes = (heads, size, size), ("heads", "memory", "head_dim")
         std = size**-0.5
 
         def betas(key, shape, dtype):

@@ -152,17 +152,16 @@ class TTT(nn.Module):
     def _inner_model(self, heads: int, size: int) -> InnerModel:
         """Initial inner models, learnt across sequences."""
         mixer = self.config.mixer
-        widths, axes = (size, size), ("head_dim", None)  # a name may be once in an array
+        widths = (size, size)
         if isinstance(mixer, TTTMLPConfig):
             hidden = 4 * size if mixer.hidden is None else mixer.hidden
-            widths, axes = (size, hidden, size), ("head_dim", "hidden", "head_dim")
+            widths = (size, hidden, size)
         layers = []
         for index, name in enumerate(("memory_in", "memory_out")[: len(widths) - 1]):
-            of_w, of_b = slice(index, index + 2), slice(index + 1, index + 2)
-            w = weight(self, name, (heads, *widths[of_w]), ("heads", *axes[of_w]), 0.02)
-            b = constant(
-                self, f"{name}_bias", (heads, *widths[of_b]), ("heads", *axes[of_b]), 0.0
-            )
+            shape = (heads, *widths[index : index + 2])
+            out = "hidden" if index + 2 < len(widths) else "head_dim"
+            w = weight(self, name, shape, ("heads", "memory", out), 0.02)
+            b = constant(self, f"{name}_bias", (heads, shape[2]), ("heads", out), 0.0)
             layers.append(Affine(w, b))
         shape, axes = (heads, size), ("heads", "head_dim")
         return InnerModel(

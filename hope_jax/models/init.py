@@ -21,14 +21,14 @@ def init_params(config: ModelConfig, key: jax.Array) -> Any:
 
 
 def abstract_params(config: ModelConfig) -> Any:
-    """Tree of `nn.LogicallyPartitioned` shapes; nothing is allocated."""
-    return jax.eval_shape(lambda: _init(config, jax.random.key(0)))
+    """Shapes of the parameters; nothing is allocated."""
+    return jax.eval_shape(lambda: nn.unbox(_init(config, jax.random.key(0))))
 
 
 def abstract_state(config: ModelConfig, batch: int = 1, length: int = 0) -> Any:
     """Shapes of the fast state after reading `length` tokens."""
     tokens_BT = jax.ShapeDtypeStruct((batch, length), jnp.int32)
-    variables = {"params": nn.unbox(abstract_params(config))}
+    variables = {"params": abstract_params(config)}
     return jax.eval_shape(LanguageModel(config).apply, variables, tokens_BT).state
 
 
@@ -47,8 +47,9 @@ class ParamShape:
 
 def param_shapes(config: ModelConfig) -> dict[str, ParamShape]:
     """Shape and axes of every parameter by its path, e.g. `blocks/cms/period_1/w_in`."""
+    boxed = jax.eval_shape(lambda: _init(config, jax.random.key(0)))
     leaves = jax.tree_util.tree_leaves_with_path(
-        abstract_params(config), is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned)
+        boxed, is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned)
     )
     return {
         "/".join(key.key for key in path): ParamShape(leaf.value.shape, leaf.names)

@@ -11,9 +11,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from hope_jax.config import MeshConfig
 from hope_jax.data import Dataset
 from hope_jax.models import LanguageModel
+from hope_jax.parallel import make_mesh, place_batch, replicated
 from hope_jax.training.objective import EVENTS, token_losses
 
 
@@ -49,10 +52,21 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates parameters on held-out batches; compiled once for each kind of reading."""
+    """Evaluates parameters on held-out batches; compiled once for each kind of reading.
 
-    def __init__(self, model: LanguageModel):
-        self._read = jax.jit(functools.partial(_read, model), static_argnames="writes")
+    Args:
+      model: the language model.
+      mesh: that of the parameters; one device by default.
+    """
+
+    def __init__(self, model: LanguageModel, mesh: Mesh | None = None):
+        mesh = mesh or make_mesh(MeshConfig(data=1, fsdp=1))
+        self._mesh = mesh
+        self._read = jax.jit(
+            functools.partial(_read, model),
+            static_argnames="writes",
+            out_shardings=replicated(mesh),
+        )
 
     def __call__(
         self, params: Any, held_out: Dataset, batches: int, *, writes: bool = True
@@ -61,10 +75,11 @@ class Evaluator:
         total, rows, events = 0.0, 0, 0.0
         with contextlib.closing(iter(held_out)) as reader:
             for batch in itertools.islice(reader, batches):
-                read = self._read(params, jax.device_put(batch), writes=writes)
+                batch = place_batch(batch, held_out.rows, held_out.batch, self._mesh)
+                read = self._read(params, batch, writes=writes)
                 loss_T, count = jax.device_get(read)
                 total = total + loss_T.astype(np.float64)
-                rows += len(batch["tokens"])
+                rows += held_out.batch
                 events += float(count)
         by_position = total / rows
         loss = float(by_position.mean())

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 import hope_jax
-from hope_jax.config import TrainConfig, to_dict
+from hope_jax.config import MeshConfig, TrainConfig, to_dict
 from hope_jax.data import Tokenizer
+from hope_jax.parallel import describe_mesh, make_mesh
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -28,13 +30,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def device() -> dict[str, Any]:
-    """The device that trains, and the machine's processors."""
-    first = jax.devices()[0]
+def device(mesh: Mesh | None = None) -> dict[str, Any]:
+    """The devices of a mesh (default: one), how they share the work, and the processors."""
+    mesh = mesh or make_mesh(MeshConfig(data=1, fsdp=1))
+    first = mesh.devices.flat[0]
     return {
         "platform": first.platform,
         "kind": first.device_kind,
-        "count": 1,
+        "count": mesh.devices.size,
+        "mesh": describe_mesh(mesh),
+        "processes": jax.process_count(),
         "cpus": _cpus(),
         "machine": platform.machine(),
     }

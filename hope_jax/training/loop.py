@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
+from jax.sharding import Mesh
 
 from hope_jax.checkpoint import CheckpointManager
 from hope_jax.config import TrainConfig
@@ -20,6 +20,16 @@ from hope_jax.models import LanguageModel, abstract_params
 from hope_jax.models.flops import flops_per_token
 from hope_jax.nested import Levels
 from hope_jax.optim import make
+from hope_jax.parallel import (
+    batch_sharding,
+    check_batch,
+    describe_mesh,
+    local_rows,
+    make_mesh,
+    place_batch,
+    replicated,
+    use_mesh,
+)
 from hope_jax.training import finite
 from hope_jax.training.evaluate import Evaluator
 from hope_jax.training.identity import describe_run
@@ -77,18 +87,27 @@ def train(
         stack.enter_context(claim(workdir, config, change_optimizer))
         stack.callback(display.close)
 
+        # --------------------------------------------------------------- devices
+        mesh = make_mesh(config.mesh)
+        peak = peak_flops(mesh.devices.flatten().tolist())
+        stack.enter_context(use_mesh(mesh))
+        check_batch(config.data.batch // config.accumulate, _rows(config), mesh)
+        if jax.device_count() > 1:
+            display.say(f"mesh: {describe_mesh(mesh)}")
+
         # ------------------------------------------------------------------ data
-        data = open_dataset(config.data, split="train")
-        held_out = open_dataset(config.data, data.tokenizer, split="validation")
+        rows = local_rows(config.data.batch, mesh)
+        data = open_dataset(config.data, split="train", rows=rows)
+        held_out = open_dataset(config.data, data.tokenizer, split="validation", rows=rows)
         _check_vocabulary(config, data)
         batches = iter(data)
         stack.callback(batches.close)
 
         # --------------------------------------------------- model and optimizer
         model = LanguageModel(config.model)
-        shapes = nn.unbox(abstract_params(config.model))
+        shapes = abstract_params(config.model)
         levels = make(config, shapes)
-        evaluator = Evaluator(model)
+        evaluator = Evaluator(model, mesh)
 
         # ------------------------------------- state: resume, else start from nothing
         checkpoints = CheckpointManager(
@@ -96,7 +115,7 @@ def train(
         )
         stack.callback(checkpoints.close)
         state, start, before = resume_or_start(
-            config, levels, checkpoints, batches, display.say, change_optimizer
+            config, levels, checkpoints, batches, mesh, display.say, change_optimizer
         )
         if start:
             display.say(f"going on from step {start}")
@@ -107,14 +126,13 @@ def train(
         compile_seconds = 0.0
         if start < config.steps:
             began = time.perf_counter()
-            step_fn = _compile(config, model, levels, state)
+            step_fn = _compile(config, model, levels, state, mesh)
             compile_seconds = time.perf_counter() - began
             display.say(f"compiled the training step in {compile_seconds:.1f} s")
 
         # ---------------------------------------------------------------- the loop
         writers = open_writers(workdir, start)
         stack.callback(writers.close)
-        peak = peak_flops()
         flops = flops_per_token(config.model, config.data.length).training
         meter = SpeedMeter(flops, peak)
         bad_steps = finite.BadSteps(config.max_bad_steps, _tensor_names(levels, shapes))
@@ -130,7 +148,7 @@ def train(
         try:
             with StopSignals() as signals:
                 while step < config.steps and stopping is None:
-                    batch = jax.device_put(next(batches))
+                    batch = place_batch(next(batches), rows, config.data.batch, mesh)
                     with jax.transfer_guard("disallow"):
                         state, metrics = step_fn(state, batch)
                     step += 1
@@ -173,7 +191,16 @@ def train(
             **clock.read(),
         )
         summary = report(
-            config, workdir, facts, model, state.params, data, held_out, evaluator, display.say
+            config,
+            workdir,
+            facts,
+            model,
+            state.params,
+            data,
+            held_out,
+            evaluator,
+            mesh,
+            display.say,
         )
         return Outcome(step, None, summary)
 
@@ -202,15 +229,25 @@ def _check_vocabulary(config: TrainConfig, data: Dataset) -> None:
         )
 
 
-def _compile(config: TrainConfig, model: LanguageModel, levels: Levels, state: TrainState):
+def _rows(config: TrainConfig) -> str:
+    parts = f" / accumulate {config.accumulate}" if config.accumulate > 1 else ""
+    return f"data.batch {config.data.batch}{parts}"
+
+
+def _compile(
+    config: TrainConfig, model: LanguageModel, levels: Levels, state: TrainState, mesh: Mesh
+):
     """The training step, compiled for the shapes of this run; it cannot recompile."""
     step = make_step(functools.partial(token_losses, model), levels, config)
     rows, length = config.data.batch, config.data.length
+    place = batch_sharding(mesh)
     batch = {
-        "tokens": jax.ShapeDtypeStruct((rows, length + 1), "int32"),
-        "reset": jax.ShapeDtypeStruct((rows, length), "bool"),
+        "tokens": jax.ShapeDtypeStruct((rows, length + 1), "int32", sharding=place),
+        "reset": jax.ShapeDtypeStruct((rows, length), "bool", sharding=place),
     }
-    return jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+    places = jax.tree.map(lambda x: x.sharding, state)
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh)))
+    return compiled.lower(state, batch).compile()
 
 
 def _tensor_names(levels: Levels, shapes: Any) -> list[str]:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from hope_jax.config import TrainConfig, to_dict
 from hope_jax.data import Dataset
 from hope_jax.data.ngram import ngram_loss
@@ -67,6 +69,7 @@ def report(
     data: Dataset,
     held_out: Dataset,
     evaluator: Evaluator,
+    mesh: Mesh,
     say: Callable[[str], Any],
 ) -> dict[str, Any]:
     """Evaluate, draw, sample, tell, and write `summary.json`; returns its content."""
@@ -88,7 +91,7 @@ def report(
     summary = {
         "config": to_dict(config),
         "versions": versions(),
-        "device": device(),
+        "device": device(mesh),
         "seeds": {"parameters": config.seed, "data": config.data.seed},
         **dataclasses.asdict(facts),
         "tokens": facts.steps * config.data.batch * config.data.length,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from hope_jax.checkpoint import CheckpointManager
 from hope_jax.config import TrainConfig, from_dict
@@ -27,6 +28,7 @@ def resume_or_start(
     levels: Levels,
     checkpoints: CheckpointManager,
     batches: BatchIterator,
+    mesh: Mesh,
     say: Callable[[str], Any] = print,
     change_optimizer: bool = False,
 ) -> tuple[TrainState, int, dict[str, float]]:
@@ -37,11 +39,11 @@ def resume_or_start(
     their last update, initial values that they own. Their schedules go on at the present
     step. All other levels go on as if nothing had happened.
     """
-    like = to_snapshot(abstract_state(config, levels), 0, {}, {})
+    like = to_snapshot(abstract_state(config, levels, mesh), 0, {}, {})
     renew = (lambda stored: _changed(config, levels, stored)) if change_optimizer else None
     snapshot = checkpoints.restore(like, renew)
     if snapshot is None:
-        return init_state(config, levels), 0, {}
+        return init_state(config, levels, mesh), 0, {}
     batches.set_state(snapshot.position["data"])
     fresh = [
         name
@@ -74,10 +76,12 @@ def _begin_anew(levels: Levels, snapshot: Any, names: list[str]) -> dict[str, An
     ticks = int(snapshot.loop["step"]) - int(snapshot.loop["skipped"])
     periods = {level.name: level.period for level in levels.levels}
 
-    @jax.jit
     def opt_states(slow):
         fresh = levels.init(slow).levels
         return {n: start_at(fresh[n].opt_state, ticks // periods[n]) for n in names}
 
-    made = opt_states(snapshot.slow)
+    places = jax.tree.map(
+        lambda x: x.sharding, {n: snapshot.levels[n].opt_state for n in names}
+    )
+    made = jax.jit(opt_states, out_shardings=places)(snapshot.slow)
     return {name: snapshot.levels[name].replace(opt_state=made[name]) for name in names}

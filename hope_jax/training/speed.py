@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -37,14 +37,17 @@ class Peak:
     source: str
 
 
-def peak_flops(device: jax.Device | None = None) -> Peak | None:
-    """Peak of a device: from the table, on a CPU measured; None for unknown hardware."""
-    device = device or jax.devices()[0]
-    if device.platform == "cpu":
-        return Peak(_measure(device), "measured: float32 matrix product")
+def peak_flops(devices: Sequence[jax.Device]) -> Peak | None:
+    """Peak of devices of one kind: from the table, on a CPU measured; None if unknown.
+
+    Devices of a CPU share its processors: they have one peak together.
+    """
+    first = devices[0]
+    if first.platform == "cpu":
+        return Peak(_measure(jax.local_devices()[0]), "measured: float32 matrix product")
     for part, flops in PEAKS:
-        if part.lower() in device.device_kind.lower():
-            return Peak(flops, f"bfloat16 peak of {device.device_kind}")
+        if part.lower() in first.device_kind.lower():
+            return Peak(flops * len(devices), f"bfloat16 peak of {first.device_kind}")
     return None
 
 

@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import Mesh
 
 from hope_jax.checkpoint import Snapshot
 from hope_jax.config import TrainConfig
-from hope_jax.models import init_params
+from hope_jax.models import init_params, param_shapes
 from hope_jax.nested import Levels, LevelsState
+from hope_jax.parallel import param_shardings, replicated, state_shardings
 
 
 @struct.dataclass
@@ -31,25 +33,32 @@ class TrainState:
     levels: LevelsState
 
 
-def init_state(config: TrainConfig, levels: Levels) -> TrainState:
-    """State at step 0."""
-
-    @jax.jit
-    def init(key):
-        params = init_params(config.model, key)
-        zero = jnp.zeros((), jnp.int32)
-        return TrainState(zero, zero, params, levels.init(params))
-
+def init_state(config: TrainConfig, levels: Levels, mesh: Mesh) -> TrainState:
+    """State at step 0, made where it will live."""
+    places = jax.tree.map(lambda x: x.sharding, abstract_state(config, levels, mesh))
+    init = jax.jit(lambda key: _init(config, levels, key), out_shardings=places)
     return init(jax.random.key(config.seed))
 
 
-def abstract_state(config: TrainConfig, levels: Levels) -> TrainState:
-    """Shapes of the state, placed on the default device; nothing is allocated."""
-    shapes = jax.eval_shape(lambda: init_state(config, levels))
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+def abstract_state(config: TrainConfig, levels: Levels, mesh: Mesh) -> TrainState:
+    """Shapes of the state with their shardings; nothing is allocated.
+
+    Raises:
+      ValueError: the mesh cannot split the model; see `hope_jax.parallel.param_shardings`.
+    """
+    shapes = jax.eval_shape(lambda: _init(config, levels, jax.random.key(0)))
+    params = param_shardings(param_shapes(config.model), mesh)
+    beside = state_shardings(shapes.levels, shapes.params, params, mesh)
+    places = TrainState(replicated(mesh), replicated(mesh), params, beside)
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places
     )
+
+
+def _init(config: TrainConfig, levels: Levels, key: jax.Array) -> TrainState:
+    params = init_params(config.model, key)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, zero, params, levels.init(params))
 
 
 def to_snapshot(

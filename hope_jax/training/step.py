@@ -69,7 +69,10 @@ def checked(params: Any, loss: Any, grads: Any, info: dict[str, Any]) -> dict[st
 
 
 def _accumulate(gradient, params: Any, batch: Batch, parts: int):
-    """Loss, statistics and gradient, averaged over `parts` micro-batches."""
+    """Loss, statistics and gradient, averaged over `parts` micro-batches.
+
+    Rows go to micro-batches in turns, so that every device has its share of each.
+    """
     if parts == 1:
         (loss, stats), grads = gradient(params, batch)
         return loss, stats, grads
@@ -78,7 +81,7 @@ def _accumulate(gradient, params: Any, batch: Batch, parts: int):
         (loss, stats), grads = gradient(params, part)
         return jax.tree.map(jnp.add, total, grads), (loss, stats)
 
-    micro = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    micro = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
     zeros = jax.tree.map(jnp.zeros_like, params)
     grads, (loss_N, stats) = jax.lax.scan(add, zeros, micro)
     return loss_N.mean(), merge(stats), jax.tree.map(lambda g: g / parts, grads)

@@ -31,6 +31,9 @@ HARMLESS = {
     "position_plot",
     "ngrams",
     "data.workers",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
 }
 
 

@@ -20,10 +20,10 @@ def config(prepared):
     return DataConfig(path=str(prepared), batch=8, length=64, seed=3)
 
 
-def opened(config, split="train", process_index=0, process_count=1):
-    return open_dataset(
-        config, split=split, process_index=process_index, process_count=process_count
-    )
+def opened(config, split="train", host=0, hosts=1):
+    """The part of one of several hosts, which share each batch equally."""
+    rows = config.batch // hosts
+    return open_dataset(config, split=split, rows=range(host * rows, (host + 1) * rows))
 
 
 def take(dataset, count, state=None):
@@ -133,7 +133,7 @@ def test_any_number_of_hosts_gives_the_same_global_batches(config, split):
 
 def test_a_run_goes_on_with_other_hosts_and_batch(config):
     whole = take(opened(config), 12)
-    iterator = iter(opened(config, process_index=1, process_count=4))
+    iterator = iter(opened(config, host=1, hosts=4))
     for _ in range(4):
         next(iterator)
     state = iterator.get_state()
@@ -201,8 +201,9 @@ def test_a_split_shorter_than_a_window_is_refused(config):
 def test_bad_arguments_are_refused(config, prepared, tmp_path):
     with pytest.raises(ValueError, match="no split 'test'"):
         opened(config, "test")
-    with pytest.raises(ValueError, match="cannot be shared by 3"):
-        opened(config, process_count=3)
+    for rows in ((), (7, 8), (-1, 0)):
+        with pytest.raises(ValueError, match="of a batch of 8"):
+            open_dataset(config, rows=rows)
     with pytest.raises(ValueError, match="byte 93736889c1617285.*byte\\+end"):
         open_dataset(config, ByteTokenizer(end=True))
     with pytest.raises(ValueError, match="not prepared data.*hope prepare"):

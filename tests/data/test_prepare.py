@@ -23,7 +23,7 @@ BYTE = ByteTokenizer()
 
 def read(folder, split="train", batch=1, length=1):
     config = DataConfig(path=str(folder), batch=batch, length=length)
-    return open_dataset(config, split=split, process_index=0, process_count=1)
+    return open_dataset(config, split=split)
 
 
 def stored(documents, tokenizer):

@@ -85,18 +85,19 @@ def test_the_slow_level_is_bit_for_bit_what_it_was(config, half, tmp_path):
     from hope_jax.checkpoint import CheckpointManager
     from hope_jax.models import abstract_params
     from hope_jax.optim import make
+    from hope_jax.parallel import make_mesh
     from hope_jax.training.resume import resume_or_start
 
     class Batches:
         def set_state(self, state):
             self.state = state
 
-    import flax.linen as nn
+    mesh = make_mesh(config.mesh)
 
     def resumed(config, **how):
-        levels = make(config, nn.unbox(abstract_params(config.model)))
+        levels = make(config, abstract_params(config.model))
         checkpoints = CheckpointManager(half / "checkpoints")
-        return resume_or_start(config, levels, checkpoints, Batches(), **how)[0]
+        return resume_or_start(config, levels, checkpoints, Batches(), mesh, **how)[0]
 
     old = resumed(config)
     new = resumed(override(config, MUON), say=lambda line: None, change_optimizer=True)

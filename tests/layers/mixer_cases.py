@@ -46,6 +46,7 @@ class Case:
       speed: a field that changes speed and not the result, with values to try.
       grows: whether the state grows with what was read.
       attends: whether it sees the last tokens themselves beside its memory.
+      copying_steps: training steps in which it learns to copy eight tokens.
       rounding: largest difference between gradients of one program compiled in two ways.
         Normalised reads of next to nothing make roundings larger, and so do more layers.
     """
@@ -56,6 +57,7 @@ class Case:
     speed: tuple[str, tuple[int, ...]] | None = None
     grows: bool = False
     attends: bool = False
+    copying_steps: int = 400
     rounding: float = 3e-5
 
 
@@ -78,14 +80,20 @@ def _ttt(config: MixerConfig, matrices: str) -> Case:
     return Case(config, _names(matrices), lambda state: state.inner.layers)
 
 
-def _deep(config: MixerConfig, matrices: str, attends: bool = False) -> Case:
+def _deep(config: MixerConfig, matrices: str, attends: bool = False, steps: int = 400) -> Case:
     """A deep memory of two layers."""
 
     def memory(state):
         state = state.memory
         return getattr(state, "memory", state).weights.running
 
-    return Case(config, _names(f"{matrices} memory_0 memory_1"), memory, attends=attends)
+    return Case(
+        config,
+        _names(f"{matrices} memory_0 memory_1"),
+        memory,
+        attends=attends,
+        copying_steps=steps,
+    )
 
 
 _MAMBA = "w_expand w_expand_gate w_select w_step w_contract"
@@ -103,12 +111,13 @@ CASES = {
     "dla": _deep(DLAConfig(heads=2, chunk=4), f"{_QKV} w_gate"),
     "gated_delta_net": _matrix(GatedDeltaNetConfig(heads=2, chunk=4), f"{_QKV} w_gate", _GATED),
     "linear_attention": _matrix(LinearAttentionConfig(heads=2, chunk=4), _QKV),
-    "lstm": Case(LSTMConfig(heads=2), _names("w_input w_recurrent w_out")),
+    "lstm": Case(LSTMConfig(heads=2), _names("w_input w_recurrent w_out"), copying_steps=800),
     "mamba": Case(
         MambaConfig(state_size=4, chunk=4),
         _names(_MAMBA),
         lambda state: state.memory_BNE,
         ("chunk", (1, 3, 64)),
+        copying_steps=1600,
     ),
     "memora": Case(
         MemoraConfig(heads=2, chunk=4, rate_rank=4),
@@ -128,6 +137,7 @@ CASES = {
         | _within("attention", _ATTENTION),
         lambda state: state.mamba.memory_BNE,
         ("chunk", (1, 3, 64)),
+        copying_steps=1600,
     ),
     "self_modifying": Case(
         SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
@@ -145,6 +155,7 @@ CASES = {
         TitansMACConfig(heads=2, chunk=4, persistent=2),
         f"{_QKV} w_query w_key w_value",
         attends=True,
+        steps=1200,
     ),
     "titans_mag": _deep(
         TitansMAGConfig(heads=2, chunk=4, window=6, persistent=2, block=4),
@@ -161,6 +172,7 @@ CASES = {
         _names("memory_y memory_q memory_k w_out"),
         lambda state: state.memory_BHKO,
         ("chunk", (1, 3, 64)),
+        copying_steps=1200,
     ),
     "ttt_linear": _ttt(TTTLinearConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in"),
     "ttt_mlp": _ttt(TTTMLPConfig(heads=2, chunk=4), f"{_BACKBONE} memory_in memory_out"),

@@ -167,7 +167,7 @@ def test_by_name_and_as_json(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_matrices_are_known_to_the_rules_for_matrices(name):
-    params = nn.unbox(abstract_params(ModelConfig(dim=DIM, mixer=CASES[name].config)))
+    params = abstract_params(ModelConfig(dim=DIM, mixer=CASES[name].config))
     dims = model_matrices(dict.fromkeys(flatten(params), 0))
     found = {path.removeprefix("blocks/mixer/") for path in dims if dims[path]}
     assert {path for path in found if not path.startswith("blocks/")} == CASES[name].matrices

@@ -129,7 +129,7 @@ def test_the_budget_of_samba_is_met_by_both_feed_forward_layers(target):
 
 
 def test_matrices_inside_of_samba_are_known():
-    params = nn.unbox(abstract_params(ModelConfig(dim=DIM, mixer=SAMBA)))
+    params = abstract_params(ModelConfig(dim=DIM, mixer=SAMBA))
     matrices = model_matrices(params)["blocks"]["mixer"]
     known = lambda tree: {name for name, dims in tree.items() if dims is not None}
     attention = {"w_query", "w_key", "w_value", "w_out"}
@@ -137,7 +137,7 @@ def test_matrices_inside_of_samba_are_known():
     assert known(matrices["mlp"]) == {"w_in", "w_gate", "w_out"}
     mamba = {"w_expand", "w_expand_gate", "w_select", "w_step", "w_contract"}
     assert known(matrices["mamba"]) == mamba
-    alone = nn.unbox(abstract_params(ModelConfig(dim=DIM, mixer=MAMBA)))
+    alone = abstract_params(ModelConfig(dim=DIM, mixer=MAMBA))
     assert known(model_matrices(alone)["blocks"]["mixer"]) == mamba
 
 

@@ -1,24 +1,14 @@
 """The model split over a mesh by its logical axes computes what one device computes."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from mixer_cases import CASES
 
-from hope_jax.config import CMSConfig, ModelConfig
-from hope_jax.models import LanguageModel, abstract_params, init_params, next_token_loss
-
-RULES = [
-    ("batch", ("data", "fsdp")),
-    ("embed", "fsdp"),
-    ("heads", "tensor"),
-    ("mlp", "tensor"),
-    ("vocab", "tensor"),
-]
-
+from hope_jax.config import CMSConfig, MeshConfig, ModelConfig
+from hope_jax.models import LanguageModel, init_params, next_token_loss, param_shapes
+from hope_jax.parallel import batch_sharding, make_mesh, param_shardings, use_mesh
 
 # The others cost minutes of compilation; CI runs them.
 QUICK = ("attention", "gated_delta_net", "self_modifying")
@@ -39,11 +29,8 @@ def test_a_mesh_of_eight_equals_one_device(name):
 
     expected, expected_grads = jax.jit(jax.value_and_grad(loss))(params, tokens_BT, reset_BT)
 
-    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
-    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
-        names = nn.get_partition_spec(abstract_params(config))
-        shardings = nn.logical_to_mesh_sharding(names, mesh, RULES)
-        rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    with use_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))) as mesh:
+        shardings, rows = param_shardings(param_shapes(config), mesh), batch_sharding(mesh)
         args = jax.device_put((params, tokens_BT, reset_BT), (shardings, rows, rows))
         assert not args[0]["embed"]["table"].sharding.is_fully_replicated
         step = jax.jit(jax.value_and_grad(loss), out_shardings=(None, shardings))

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -56,7 +55,7 @@ def matrix_flops(jaxpr) -> float:
 
 
 def traced(config, length):
-    params = nn.unbox(abstract_params(config))
+    params = abstract_params(config)
     tokens_BT = jax.ShapeDtypeStruct((1, length), jnp.int32)
 
     def forward(params, tokens_BT):

@@ -1,6 +1,5 @@
 """Learning rates and weight decay."""
 
-import flax.linen as nn
 import numpy as np
 import pytest
 
@@ -43,7 +42,7 @@ def test_a_run_shorter_than_its_warm_up_never_reaches_the_peak():
 @pytest.mark.parametrize("mixer", ["attention"])
 def test_matrices_of_the_model_decay_and_scales_do_not(mixer):
     config = override(ModelConfig(), {"mixer": mixer, "cms.variant": "independent"})
-    mask = flatten(decays(nn.unbox(abstract_params(config))))
+    mask = flatten(decays(abstract_params(config)))
     assert mask["embed/table"] and mask["blocks/cms/period_1/w_in"]
     assert not mask["final_norm/scale"] and not mask["blocks/cms/period_1/norm_scale"]
     spared = {path.split("/")[-1] for path, decay in mask.items() if not decay}
