@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": "write text with a trained model",
     "describe": "print the levels, parameters, state and cost of a model",
     "bench": "measure speed and memory of HOPE beside its baselines",
+    "aot": "compile for a TPU slice without a TPU: memory, collectives, floor of a step",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import flax.struct
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig
 from hope_jax.layers.heads import merge, project
+from hope_jax.layers.per_device import BY_TIME, ROWS, on_each_device
 from hope_jax.ops.attention import causal_attention
 from hope_jax.ops.rope import rope
 
@@ -96,14 +98,9 @@ class Attention(nn.Module):
             first_BT = jnp.maximum(state.first_B[:, None], start_BT)
             first_BT = jax.lax.cummax(jnp.broadcast_to(first_BT, (batch, time)), axis=1)
         state, overflow_B = _append(state, k_BTHK, v_BTHK)
-        y_BTHK = causal_attention(
-            q_BTHK,
-            state.keys_BSHK,
-            state.values_BSHK,
-            first_BT,
-            position_BT[:, 0],
-            block=self.config.mixer.block,
-        )
+        attend = functools.partial(causal_attention, block=self.config.mixer.block)
+        attend = on_each_device(attend, (BY_TIME, BY_TIME, BY_TIME, ROWS, ROWS), BY_TIME)
+        y_BTHK = attend(q_BTHK, state.keys_BSHK, state.values_BSHK, first_BT, position_BT[:, 0])
         if overflow_B is not None:
             y_BTHK = jnp.where(overflow_B[:, None, None, None], jnp.nan, y_BTHK)
         if first_BT is not None:

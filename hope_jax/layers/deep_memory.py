@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from hope_jax.config import DeepMemoryConfig
 from hope_jax.layers.heads import FEW_TOKENS, convolved_roles, count_writes, unit
 from hope_jax.layers.linear import constant, conv_kernel, einsum, logit, weight
+from hope_jax.layers.per_device import BY_HEAD, BY_TIME, ROWS, WEIGHTS, on_each_device
 from hope_jax.ops.deep_memory import (
     DeepMemorySpec,
     DeepMemoryState,
@@ -63,7 +64,7 @@ def memory_layers(module: nn.Module, dim: int) -> Layers:
         name, inputs, outputs = f"memory_{index}", sizes[index], sizes[index + 1]
         axes = ("heads", "memory", "hidden" if index + 1 < config.layers else "head_dim")
         shape = (config.heads, inputs, outputs)
-        layers.append(weight(module, name, shape, axes, inputs**-0.5))
+        layers.append(weight(module, name, shape, axes, inputs**-0.5, jnp.float32))
     return tuple(layers)
 
 
@@ -180,7 +181,9 @@ def write_and_read(
             if gate_BTH is not None:
                 module.sow("stats", name, jnp.mean(gate_BTH))
     few = memory is not None and time <= FEW_TOKENS
-    read = read_by_token if few else read_by_chunk
-    spec = recurrence_spec(config)
-    y_BTHK, memory = read(spec, layers, tokens, memory, reset_BT, writes)
+    read = functools.partial(
+        read_by_token if few else read_by_chunk, recurrence_spec(config), writes=writes
+    )
+    read = on_each_device(read, (WEIGHTS, BY_TIME, BY_HEAD, ROWS), (BY_TIME, BY_HEAD))
+    y_BTHK, memory = read(layers, tokens, memory, reset_BT)
     return y_BTHK, MemoryState(memory, tails)

@@ -16,7 +16,14 @@ from hope_jax.layers.heads import (
     read_memory,
     unit,
 )
-from hope_jax.layers.linear import constant, conv_kernel, einsum, log_uniform_steps, weight
+from hope_jax.layers.linear import (
+    constant,
+    conv_kernel,
+    einsum,
+    log_uniform_steps,
+    parameter,
+    weight,
+)
 from hope_jax.ops.linear_recurrence import Tokens, empty_memory
 
 
@@ -129,8 +136,7 @@ class DeltaNet(nn.Module):
 
 
 def _per_head(module: nn.Module, name: str, init, heads: int) -> jax.Array:
-    init = nn.with_logical_partitioning(init, ("heads",))
-    return module.param(name, init, (heads,), jnp.float32)
+    return parameter(module, name, init, (heads,), ("heads",))
 
 
 def _log_rate(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:

@@ -21,13 +21,13 @@ class Embed(nn.Module):
 
     def setup(self):
         shape = (self.config.vocab_size, self.config.dim)
-        self.table_WD = weight(self, "table", shape, ("vocab", "embed"), self.config.init_std)
+        axes, std = ("vocab", "embed"), self.config.init_std
+        # float32 because the gradient of a lookup adds up over all places of a token
+        self.table_WD = weight(self, "table", shape, axes, std, jnp.float32)
 
     def __call__(self, tokens_BT: jax.Array) -> jax.Array:
         """Vectors of the tokens, `x_BTD` in the compute type; NaN for ids past the table."""
-        # looked up whole in width: a table split there would be gathered by its rows
-        table_WD = nn.with_logical_constraint(self.table_WD, ("vocab", None))
-        x_BTD = jnp.take(table_WD, tokens_BT, axis=0)
+        x_BTD = jnp.take(self.table_WD, tokens_BT, axis=0)
         return x_BTD.astype(compute_dtype(self.config))
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:

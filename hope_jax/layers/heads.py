@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from hope_jax.config import ModelConfig
 from hope_jax.layers.linear import constant, einsum, output_std, weight
 from hope_jax.layers.norm import rms_norm
+from hope_jax.layers.per_device import BY_HEAD, BY_TIME, ROWS, on_each_device
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.linear_recurrence import Tokens, gated, read_by_chunk, step
 from hope_jax.ops.memory import l2_normalise
@@ -141,5 +142,6 @@ def read_memory(
         token = jax.tree.map(lambda x: x[:, 0], gated(tokens, reset_BT, writes))
         y_BHV, memory_BHKV = step(memory_BHKV, token)
         return y_BHV[:, None], memory_BHKV
-    read = functools.partial(read_by_chunk, chunk=mixer.chunk, remat=mixer.remat)
-    return read(tokens, memory_BHKV, reset_BT, writes)
+    read = functools.partial(read_by_chunk, writes=writes, chunk=mixer.chunk, remat=mixer.remat)
+    read = on_each_device(read, (BY_TIME, BY_HEAD, ROWS), (BY_TIME, BY_HEAD))
+    return read(tokens, memory_BHKV, reset_BT)

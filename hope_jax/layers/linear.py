@@ -8,8 +8,58 @@ import re
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from hope_jax.config import ModelConfig
+
+GATHERED = ("embed", "memory")  # axes along which a weight is whole where it is used
+
+
+def parameter(
+    module: nn.Module,
+    name: str,
+    init: nn.initializers.Initializer,
+    shape: tuple[int, ...],
+    axes: tuple[str | None, ...],
+    dtype: jnp.dtype = jnp.float32,
+) -> jax.Array:
+    """Declare a float32 parameter of `module`, and give it as it is used.
+
+    What a mesh splits over `fsdp` is gathered here and nowhere else: once where the layer
+    begins, in the type of the products, so that little crosses chips, and not inside of
+    whatever the layer does with it. Parts over `tensor` stay apart.
+
+    Args:
+      module: the module that owns it, inside its compact method.
+      name: parameter name, e.g. `w_query`.
+      init: initial values.
+      shape: full shape.
+      axes: logical axis names, one per dimension.
+      dtype: of the result.
+    """
+    value = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+    used = tuple(None if axis in GATHERED else axis for axis in axes)
+    # The first of the two is for the gradient: in parts again at once, it is reduced by parts.
+    return constrain(constrain(value.astype(dtype), axes), used)
+
+
+def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """`x` split over the mesh by its logical axes, those that the mesh divides; any rank."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    places = nn.logical_to_mesh_axes(axes)
+    if places is None:
+        return x
+
+    def parts(place) -> int:
+        names = (place,) if isinstance(place, str) else place or ()
+        return math.prod(mesh.shape[name] for name in names)
+
+    kept = [
+        p if size % parts(p) == 0 else None for p, size in zip(places, x.shape, strict=True)
+    ]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*kept))
 
 
 def weight(
@@ -18,19 +68,19 @@ def weight(
     shape: tuple[int, ...],
     axes: tuple[str | None, ...],
     std: float,
+    dtype: jnp.dtype | None = None,
 ) -> jax.Array:
-    """Declare a float32 parameter of `module`, normal with deviation `std` cut at two.
+    """A `parameter` that is normal with deviation `std`, cut at two.
 
     Args:
-      module: the module that owns it, inside its compact method.
-      name: parameter name, e.g. `w_query`.
-      shape: full shape.
-      axes: logical axis names, one per dimension.
+      module, name, shape, axes: as in `parameter`.
       std: standard deviation; `fan_in ** -0.5` keeps the scale of the input.
+      dtype: of the result; None: the compute type of `module.config`.
     """
     # a normal cut at two deviations has 0.8796 of the deviation of the whole one
     init = nn.initializers.truncated_normal(std / 0.8796)
-    return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+    dtype = compute_dtype(module.config) if dtype is None else dtype
+    return parameter(module, name, init, shape, axes, dtype)
 
 
 def constant(
@@ -40,15 +90,14 @@ def constant(
     axes: tuple[str | None, ...],
     value: float,
 ) -> jax.Array:
-    """Declare a float32 parameter of `module` that starts at `value` everywhere."""
-    init = nn.with_logical_partitioning(nn.initializers.constant(value), axes)
-    return module.param(name, init, shape, jnp.float32)
+    """A float32 `parameter` that starts at `value` everywhere."""
+    return parameter(module, name, nn.initializers.constant(value), shape, axes)
 
 
 def conv_kernel(
     module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...]
 ) -> jax.Array:
-    """Declare the float32 taps of a causal convolution, the current input's first.
+    """The float32 taps of a causal convolution, the current input's first.
 
     They start with the current input passing, and earlier ones coming in at random.
     """
@@ -57,7 +106,7 @@ def conv_kernel(
         taps = 0.3 * jax.random.normal(key, shape, dtype)
         return taps.at[0].add(1.0)
 
-    return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+    return parameter(module, name, init, shape, axes)
 
 
 def einsum(

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from hope_jax.config import LSTMConfig, ModelConfig
 from hope_jax.layers.heads import merge
-from hope_jax.layers.linear import einsum, weight
+from hope_jax.layers.linear import einsum, parameter, weight
+from hope_jax.layers.per_device import BY_HEAD, BY_TIME, ROWS, WEIGHTS, on_each_device
 from hope_jax.ops.lstm import GATES, LSTMState, initial_state, read
 
 
@@ -51,8 +52,7 @@ class LSTM(nn.Module):
             at_first = jnp.where(forget, mixer.forget_bias, 0.0)[None, :, None]
             return jnp.broadcast_to(at_first, shape).astype(dtype)
 
-        biases = nn.with_logical_partitioning(biases, axes)
-        b_HGK = self.param("b_gates", biases, shape, jnp.float32)
+        b_HGK = parameter(self, "b_gates", biases, shape, axes)
         w_DHGK = weight(self, "w_input", (dim, *shape), ("embed", *axes), dim**-0.5)
         w_HKGK = weight(
             self,
@@ -60,8 +60,10 @@ class LSTM(nn.Module):
             (heads, size, len(GATES), size),
             ("heads", "memory", None, "head_dim"),
             size**-0.5,
+            jnp.float32,
         )
         x_BTHGK = einsum("btd,dhgk->bthgk", x_BTD, w_DHGK)
         x_BTHGK = x_BTHGK + b_HGK.astype(x_BTD.dtype)[None, None]
-        h_BTHK, state = read(x_BTHGK, w_HKGK, state, reset_BT)
+        of_each = on_each_device(read, (BY_TIME, WEIGHTS, BY_HEAD, ROWS), (BY_TIME, BY_HEAD))
+        h_BTHK, state = of_each(x_BTHGK, w_HKGK, state, reset_BT)
         return merge(self, self.config, h_BTHK.astype(x_BTD.dtype)), state

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -15,8 +17,10 @@ from hope_jax.layers.linear import (
     einsum,
     log_uniform_steps,
     output_std,
+    parameter,
     weight,
 )
+from hope_jax.layers.per_device import BY_TIME, ROWS, Split, on_each_device
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.recompute import recomputed
 from hope_jax.ops.selective_scan import Tokens, empty_state, gated, read_by_chunk, step
@@ -69,12 +73,8 @@ class Mamba(nn.Module):
             self, "w_step", (rank, channels), ("memory", "mlp"), (3 * rank) ** -0.5
         )
         steps = log_uniform_steps(mixer.min_step, mixer.max_step)
-        b_step_E = self.param(
-            "b_step", nn.with_logical_partitioning(steps, along), (channels,), f32
-        )
-        log_rate_NE = self.param(
-            "log_rate", nn.with_logical_partitioning(_log_rate, (None, "mlp")), (size, channels)
-        )
+        b_step_E = parameter(self, "b_step", steps, (channels,), along)
+        log_rate_NE = parameter(self, "log_rate", _log_rate, (size, channels), (None, "mlp"))
         skip_E = constant(self, "skip", (channels,), along, 1.0)
         out_std = output_std(self.config, channels)
         w_contract_ED = weight(self, "w_contract", (channels, dim), ("mlp", "embed"), out_std)
@@ -125,13 +125,19 @@ class Mamba(nn.Module):
             token = jax.tree.map(lambda x: x[:, 0], gated(tokens, reset_BT, writes))
             y_BE, memory_BNE = step(memory_BNE, token, a_NE)
             return y_BE[:, None], memory_BNE
-        return read_by_chunk(
-            tokens, a_NE, memory_BNE, reset_BT, writes, chunk=mixer.chunk, remat=mixer.remat
+        read = functools.partial(
+            read_by_chunk, writes=writes, chunk=mixer.chunk, remat=mixer.remat
         )
+        # channels are in the place of heads; what is selected is the same for all of them
+        channels = Tokens(BY_TIME, BY_TIME, ROWS, ROWS)
+        read = on_each_device(
+            read, (channels, Split(None, 1), BY_TIME, ROWS), (BY_TIME, BY_TIME)
+        )
+        return read(tokens, a_NE, memory_BNE, reset_BT)
 
 
-def _log_rate(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _log_rate(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
     """Rates 1 to N in every channel."""
     del key
-    rate_N = jnp.arange(1, shape[0] + 1, dtype=jnp.float32)
+    rate_N = jnp.arange(1, shape[0] + 1, dtype=dtype)
     return jnp.broadcast_to(jnp.log(rate_N)[:, None], shape)

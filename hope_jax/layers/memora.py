@@ -6,6 +6,8 @@ initial weights and LayerNorm, projections, convolutions, rates, and the output'
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -22,6 +24,7 @@ from hope_jax.layers.heads import (
     unit,
 )
 from hope_jax.layers.linear import constant, conv_kernel, einsum, logit, weight
+from hope_jax.layers.per_device import BY_HEAD, BY_TIME, ROWS, WEIGHTS, on_each_device
 from hope_jax.ops.memora import (
     MemoraState,
     Memory,
@@ -83,20 +86,14 @@ class Memora(nn.Module):
         tokens = Tokens(roles["q"], roles["k"], roles["v"], **self._gates(x_BTD))
         count_writes(self, tokens.alpha_BTH.size, writes)
         if state is not None and time <= FEW_TOKENS and writes:
-            y_BTHK, inner = read_by_token(
-                memory, tokens, state.memory, reset_BT, chunk=mixer.chunk
-            )
+            read = functools.partial(read_by_token, chunk=mixer.chunk)
         else:
-            inner = None if state is None else state.memory
-            y_BTHK, inner = read_by_chunk(
-                memory,
-                tokens,
-                inner,
-                reset_BT,
-                writes,
-                chunk=mixer.chunk,
-                remat=mixer.remat,
+            read = functools.partial(
+                read_by_chunk, writes=writes, chunk=mixer.chunk, remat=mixer.remat
             )
+        read = on_each_device(read, (WEIGHTS, BY_TIME, BY_HEAD, ROWS), (BY_TIME, BY_HEAD))
+        inner = None if state is None else state.memory
+        y_BTHK, inner = read(memory, tokens, inner, reset_BT)
         y_BTHK = normed_and_gated(self, self.config, x_BTD, y_BTHK, mixer.gate)
         return merge(self, self.config, y_BTHK), MemoraMixerState(inner, tails)
 
@@ -107,8 +104,8 @@ class Memora(nn.Module):
         shape, axes = (heads, size), ("heads", "head_dim")
         into, out = ("heads", "memory", "hidden"), ("heads", "memory", "head_dim")
         return Memory(
-            weight(self, "memory_in", (heads, size, hidden), into, mixer.spread),
-            weight(self, "memory_out", (heads, hidden, size), out, mixer.spread),
+            weight(self, "memory_in", (heads, size, hidden), into, mixer.spread, jnp.float32),
+            weight(self, "memory_out", (heads, hidden, size), out, mixer.spread, jnp.float32),
             constant(self, "memory_norm_scale", shape, axes, 1.0),
             constant(self, "memory_norm_bias", shape, axes, 0.0),
             simplex=mixer.simplex,

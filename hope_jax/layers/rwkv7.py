@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig, RWKV7Config
 from hope_jax.layers.heads import count_writes, merge
-from hope_jax.layers.linear import constant, einsum, weight
+from hope_jax.layers.linear import constant, einsum, parameter, weight
+from hope_jax.layers.per_device import BY_HEAD, BY_TIME, ROWS, on_each_device
 from hope_jax.ops.conv import previous
 from hope_jax.ops.memory import l2_normalise
 from hope_jax.ops.recompute import recomputed
@@ -131,8 +132,11 @@ class RWKV7(nn.Module):
             reset_B = None if reset_BT is None else reset_BT[:, 0]
             y_BHV, memory_BHKV = step(memory_BHKV, token, reset_B)
             return y_BHV[:, None], memory_BHKV
-        read = functools.partial(read_by_chunk, chunk=mixer.chunk, remat=mixer.remat)
-        return read(tokens, memory_BHKV, reset_BT, writes)
+        read = functools.partial(
+            read_by_chunk, writes=writes, chunk=mixer.chunk, remat=mixer.remat
+        )
+        read = on_each_device(read, (BY_TIME, BY_HEAD, ROWS), (BY_TIME, BY_HEAD))
+        return read(tokens, memory_BHKV, reset_BT)
 
     def _projections(self, dim: int, shape: tuple[int, int]) -> dict:
         """What is mixed of the token before, and the first product, of every role."""
@@ -143,8 +147,7 @@ class RWKV7(nn.Module):
                 del key
                 return 1 - (jnp.arange(dim, dtype=dtype) / dim) ** (power / 2)
 
-            mix = nn.with_logical_partitioning(mix, ("embed",))
-            mix_D = self.param(f"shift_{role}", mix, (dim,), jnp.float32)
+            mix_D = parameter(self, f"shift_{role}", mix, (dim,), ("embed",))
             if role in _LOW_RANK:
                 sizes, axes, scale = (ranks[role],), (None,), 0.1
             else:
@@ -172,8 +175,7 @@ class RWKV7(nn.Module):
             zigzag = jnp.tile(in_head * jnp.abs(in_head), heads)
             return init(place, zigzag).reshape(shape)
 
-        initial = nn.with_logical_partitioning(initial, ("heads", "head_dim"))
-        return self.param(name, initial, (heads, size), jnp.float32)
+        return parameter(self, name, initial, (heads, size), ("heads", "head_dim"))
 
 
 # By the place of a channel among all (0 to 1) and in its head (-1 to 1, more in the middle).

@@ -6,6 +6,7 @@ initial value of every memory, the projections that do not adapt, convolutions, 
 
 from __future__ import annotations
 
+import functools
 import math
 
 import flax.linen as nn
@@ -15,8 +16,16 @@ import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig, SelfModifyingConfig
 from hope_jax.layers.heads import FEW_TOKENS, count_writes
-from hope_jax.layers.linear import constant, conv_kernel, einsum, logit, output_std, weight
+from hope_jax.layers.linear import (
+    constant,
+    conv_kernel,
+    einsum,
+    logit,
+    output_std,
+    weight,
+)
 from hope_jax.layers.norm import rms_norm
+from hope_jax.layers.per_device import BY_HEAD, WEIGHTS, on_each_device
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.memory import Memories, MemorySpec, l2_normalise
 from hope_jax.ops.one_token import read_few_tokens
@@ -153,7 +162,10 @@ class SelfModifyingTitans(nn.Module):
         inputs, tail_BKD = recomputed(prepare)(x_BTD, kernels, projections)
         recurrent = None if state is None else state.recurrent
         few = recurrent is not None and time <= FEW_TOKENS
-        reading = (read_few_tokens if few else read_and_write)(spec, initial, inputs, recurrent)
+        read = functools.partial(read_few_tokens if few else read_and_write, spec)
+        reading = on_each_device(read, (WEIGHTS, BY_HEAD, BY_HEAD), BY_HEAD)(
+            initial, inputs, recurrent
+        )
         self._sow(spec, reading, initial, writes)
 
         def finish(y_BHTK, norm_scale, w_out, *gate_BTHK):
@@ -182,6 +194,7 @@ class SelfModifyingTitans(nn.Module):
             (heads, size, columns),
             ("heads", "memory", "hidden"),
             size**-0.5,
+            jnp.float32,
         )
         if spec.kind == "linear":
             return Memories(w_in)
@@ -191,6 +204,7 @@ class SelfModifyingTitans(nn.Module):
             (heads, len(spec.values), spec.hidden, size),
             ("heads", None, "memory", "head_dim"),
             size**-0.5,
+            jnp.float32,
         )
         w_rate = None
         if spec.rates:
@@ -200,6 +214,7 @@ class SelfModifyingTitans(nn.Module):
                 (heads, len(spec.rates), spec.rate_hidden, 1),
                 ("heads", None, "hidden", None),
                 0.5,
+                jnp.float32,
             )
         return Memories(w_in, w_value, w_rate)
 

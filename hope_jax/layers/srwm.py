@@ -3,6 +3,8 @@ arXiv:2202.05780); its recurrence is `hope_jax.ops.srwm`."""
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -10,7 +12,8 @@ import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig, SRWMConfig
 from hope_jax.layers.heads import count_writes, merge
-from hope_jax.layers.linear import weight
+from hope_jax.layers.linear import parameter, weight
+from hope_jax.layers.per_device import BY_HEAD, BY_TIME, ROWS, WEIGHTS, on_each_device
 from hope_jax.ops.srwm import BETAS, read_by_token
 
 
@@ -58,21 +61,18 @@ class SRWM(nn.Module):
                     jnp.broadcast_to(initial_HKO[None], (batch, *initial_HKO.shape))
                 )
             return x_BTD, state
-        # No product comes first, and left to itself the compiler cuts the width over chips for
-        # the heads, where XLA's partitioner has got rows of the batch wrong.
+        # No product comes first, and left to itself the compiler cuts the width over devices
+        # for the heads, where XLA's partitioner has got rows of the batch wrong.
         x_BTD = nn.with_logical_constraint(x_BTD, ("batch", "time", None))
         x_BTHK = x_BTD.reshape(batch, time, heads, size)
         if mixer.input_features == "softmax":
             x_BTHK = nn.softmax(x_BTHK.astype(jnp.float32))
-        y_BTHK, memory_BHKO = read_by_token(
-            initial_HKO,
-            x_BTHK,
-            None if state is None else state.memory_BHKO,
-            reset_BT,
-            writes,
-            chunk=mixer.chunk,
-            remat=mixer.remat,
+        read = functools.partial(
+            read_by_token, writes=writes, chunk=mixer.chunk, remat=mixer.remat
         )
+        read = on_each_device(read, (WEIGHTS, BY_TIME, BY_HEAD, ROWS), (BY_TIME, BY_HEAD))
+        memory_BHKO = None if state is None else state.memory_BHKO
+        y_BTHK, memory_BHKO = read(initial_HKO, x_BTHK, memory_BHKO, reset_BT)
         count_writes(self, x_BTHK[..., 0].size, writes)
         return merge(self, self.config, y_BTHK.astype(x_BTD.dtype)), SRWMState(memory_BHKO)
 
@@ -85,10 +85,9 @@ class SRWM(nn.Module):
         def betas(key, shape, dtype):
             return mixer.beta_mean + std * jax.random.normal(key, shape, dtype)
 
-        betas = nn.with_logical_partitioning(betas, axes)
         parts = [
-            weight(self, f"memory_{name}", shape, axes, scale * std)
+            weight(self, f"memory_{name}", shape, axes, scale * std, jnp.float32)
             for name, scale in (("y", 1.0), ("q", mixer.query_scale), ("k", 1.0))
         ]
-        parts.append(self.param("memory_beta", betas, (heads, size, BETAS), jnp.float32))
+        parts.append(parameter(self, "memory_beta", betas, (heads, size, BETAS), axes))
         return jnp.concatenate(parts, axis=-1)

@@ -8,6 +8,8 @@ backbone has in front of the whole layer.
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -16,6 +18,7 @@ import jax.numpy as jnp
 from hope_jax.config import ModelConfig, TTTLinearConfig, TTTMLPConfig
 from hope_jax.layers.heads import FEW_TOKENS, count_writes
 from hope_jax.layers.linear import constant, einsum, output_std, weight
+from hope_jax.layers.per_device import BY_HEAD, BY_TIME, ROWS, WEIGHTS, WHOLE, on_each_device
 from hope_jax.ops.conv import causal_conv
 from hope_jax.ops.recompute import recomputed
 from hope_jax.ops.rope import rope
@@ -118,18 +121,15 @@ class TTT(nn.Module):
         tokens, tail_BKD = recomputed(prepare)(x_BTD, weights)
         eps = self.config.norm_eps
         if inner is not None and time <= FEW_TOKENS and writes:
-            y_BTHK, inner = read_token_by_token(model, tokens, step_C, inner, reset_BT, eps=eps)
+            read = functools.partial(read_token_by_token, eps=eps)
         else:
-            y_BTHK, inner = read_by_chunk(
-                model,
-                tokens,
-                step_C,
-                inner,
-                reset_BT,
-                writes,
-                eps=eps,
-                remat_chunks=mixer.remat_chunks,
+            read = functools.partial(
+                read_by_chunk, writes=writes, eps=eps, remat_chunks=mixer.remat_chunks
             )
+        read = on_each_device(
+            read, (WEIGHTS, BY_TIME, WHOLE, BY_HEAD, ROWS), (BY_TIME, BY_HEAD)
+        )
+        y_BTHK, inner = read(model, tokens, step_C, inner, reset_BT)
         count_writes(self, tokens.eta_BTH.size, writes)
 
         def finish(y_BTHK, norm, w_out, *gate_BTHK):
@@ -160,7 +160,7 @@ class TTT(nn.Module):
         for index, name in enumerate(("memory_in", "memory_out")[: len(widths) - 1]):
             shape = (heads, *widths[index : index + 2])
             out = "hidden" if index + 2 < len(widths) else "head_dim"
-            w = weight(self, name, shape, ("heads", "memory", out), 0.02)
+            w = weight(self, name, shape, ("heads", "memory", out), 0.02, jnp.float32)
             b = constant(self, f"{name}_bias", (heads, shape[2]), ("heads", out), 0.0)
             layers.append(Affine(w, b))
         shape, axes = (heads, size), ("heads", "head_dim")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from hope_jax.layers.deep_memory import MemoryState
 from hope_jax.layers.linear import einsum, weight
+from hope_jax.layers.per_device import BY_TIME, ROWS, Split, on_each_device
 from hope_jax.ops.rope import rope
 from hope_jax.ops.window import Prefix, WindowCache, empty_cache, window_attention
 
@@ -78,13 +79,26 @@ def attend_window(
     prefix = None
     if "persistent" in weights:
         prefix = Prefix(plain_BTHK, *persistent_keys(weights, x_BTD.dtype))
-    return window_attention(
+
+    def attend(q_BTHK, k_BTHK, v_BTHK, cache, reset_BT, prefix):
+        return window_attention(
+            q_BTHK,
+            k_BTHK,
+            v_BTHK,
+            mixer.window,
+            cache,
+            reset_BT,
+            prefix=prefix,
+            block=mixer.block,
+        )
+
+    learned = Prefix(BY_TIME, Split(None, 1), Split(None, 1)) if prefix else None
+    attend = on_each_device(attend, (*[BY_TIME] * 4, ROWS, learned), (BY_TIME, BY_TIME))
+    return attend(
         rope(plain_BTHK, position_BT, mixer.rope_theta),
         rope(k_BTHK, position_BT, mixer.rope_theta),
         v_BTHK,
-        mixer.window,
         cache,
         reset_BT,
-        prefix=prefix,
-        block=mixer.block,
+        prefix,
     )

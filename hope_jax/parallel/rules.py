@@ -39,7 +39,7 @@ def spec(names: Sequence[str | None], what: str = "an array") -> PartitionSpec:
       ValueError: an unknown name, or two dimensions on one axis of the mesh.
 
     >>> spec(("embed", "heads", "head_dim"))
-    PartitionSpec('fsdp', 'tensor', None)
+    P('fsdp', 'tensor', None)
     """
     table = dict(RULES)
     unknown = [name for name in names if name is not None and name not in table]

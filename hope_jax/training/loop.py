@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
 from hope_jax.checkpoint import CheckpointManager
 from hope_jax.config import TrainConfig
@@ -21,27 +19,25 @@ from hope_jax.models.flops import flops_per_token
 from hope_jax.nested import Levels
 from hope_jax.optim import make
 from hope_jax.parallel import (
-    batch_sharding,
     check_batch,
     describe_mesh,
     local_rows,
     make_mesh,
     place_batch,
-    replicated,
     use_mesh,
 )
 from hope_jax.training import finite
+from hope_jax.training.compiled import lower_step
 from hope_jax.training.evaluate import Evaluator
 from hope_jax.training.identity import describe_run
 from hope_jax.training.metrics import open_writers
-from hope_jax.training.objective import token_losses
 from hope_jax.training.progress import ProgressDisplay
 from hope_jax.training.report import RunFacts, report
 from hope_jax.training.resume import resume_or_start
 from hope_jax.training.signals import StopSignals
 from hope_jax.training.speed import SpeedMeter, peak_flops
-from hope_jax.training.state import TrainState, to_snapshot
-from hope_jax.training.step import checked, make_step
+from hope_jax.training.state import to_snapshot
+from hope_jax.training.step import checked
 from hope_jax.training.steplog import StepLog
 from hope_jax.training.workdir import CHECKPOINTS, claim
 
@@ -126,7 +122,7 @@ def train(
         compile_seconds = 0.0
         if start < config.steps:
             began = time.perf_counter()
-            step_fn = _compile(config, model, levels, state, mesh)
+            step_fn = lower_step(config, levels, mesh).compile()
             compile_seconds = time.perf_counter() - began
             display.say(f"compiled the training step in {compile_seconds:.1f} s")
 
@@ -232,22 +228,6 @@ def _check_vocabulary(config: TrainConfig, data: Dataset) -> None:
 def _rows(config: TrainConfig) -> str:
     parts = f" / accumulate {config.accumulate}" if config.accumulate > 1 else ""
     return f"data.batch {config.data.batch}{parts}"
-
-
-def _compile(
-    config: TrainConfig, model: LanguageModel, levels: Levels, state: TrainState, mesh: Mesh
-):
-    """The training step, compiled for the shapes of this run; it cannot recompile."""
-    step = make_step(functools.partial(token_losses, model), levels, config)
-    rows, length = config.data.batch, config.data.length
-    place = batch_sharding(mesh)
-    batch = {
-        "tokens": jax.ShapeDtypeStruct((rows, length + 1), "int32", sharding=place),
-        "reset": jax.ShapeDtypeStruct((rows, length), "bool", sharding=place),
-    }
-    places = jax.tree.map(lambda x: x.sharding, state)
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh)))
-    return compiled.lower(state, batch).compile()
 
 
 def _tensor_names(levels: Levels, shapes: Any) -> list[str]:

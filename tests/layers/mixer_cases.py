@@ -117,7 +117,7 @@ CASES = {
         _names(_MAMBA),
         lambda state: state.memory_BNE,
         ("chunk", (1, 3, 64)),
-        copying_steps=1600,
+        copying_steps=2400,
     ),
     "memora": Case(
         MemoraConfig(heads=2, chunk=4, rate_rank=4),
@@ -155,7 +155,7 @@ CASES = {
         TitansMACConfig(heads=2, chunk=4, persistent=2),
         f"{_QKV} w_query w_key w_value",
         attends=True,
-        steps=1200,
+        steps=2400,
     ),
     "titans_mag": _deep(
         TitansMAGConfig(heads=2, chunk=4, window=6, persistent=2, block=4),

@@ -1,0 +1,143 @@
+"""The TPU compiler itself, on small models; only where the tpu extra is installed."""
+
+import dataclasses
+import json
+
+import pytest
+
+from hope_jax.aot import compile_for
+from hope_jax.aot import run as running
+from hope_jax.cli.main import main
+from hope_jax.config import (
+    AttentionConfig,
+    CMSConfig,
+    DataConfig,
+    MeshConfig,
+    ModelConfig,
+    SelfModifyingConfig,
+    TrainConfig,
+    to_json,
+)
+
+HOPE = ModelConfig(
+    dim=128,
+    depth=4,
+    mixer=SelfModifyingConfig(heads=2, chunk=16),
+    cms=CMSConfig((1, 4), hidden=256),
+    dtype="bfloat16",
+    remat="block",
+)
+CONFIG = TrainConfig(name="small", model=HOPE, data=DataConfig(batch=16, length=64))
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    pytest.importorskip("libtpu", reason="pip install -e '.[tpu]'")
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_training_step_for_eight_chips():
+    report = compile_for(CONFIG, "v5e-8")
+    assert report.fits and not report.suspicious
+    assert report.peak < report.usable and report.temporary > 0
+    state = report.bytes["parameters"] + report.bytes["optimizer"]
+    assert 0.9 * state < 4 * 4 * report.parameters / 8 < 1.5 * state  # with sums of one level
+    # weights are gathered twice, gradients reduced by parts; norms and scalars come on top
+    assert 0.5 < report.moved / report.fsdp_bytes < 1.6
+    assert any("fits" in line for line in report.lines())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
+def test_tensor_parts_decoding_and_slices():
+    attention = dataclasses.replace(HOPE, mixer=AttentionConfig(heads=4))
+    config = dataclasses.replace(CONFIG, model=attention, mesh=MeshConfig(tensor=2))
+    assert compile_for(config, "v5p-8").fits
+    assert compile_for(CONFIG, "v5e-8", program="decode").fits
+    report = compile_for(CONFIG, "v5e-4", slices=2)
+    assert report.fits and (report.devices, report.hosts) == (8, 2)
+    assert report.mesh == "data 2 x fsdp 4 x tensor 1"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
+def test_what_does_not_fit_is_told(tmp_path, capsys):
+    model = dataclasses.replace(HOPE, dim=4096, cms=CMSConfig((1,), hidden=65536), remat="none")
+    config = dataclasses.replace(CONFIG, model=model, data=DataConfig(batch=64, length=2048))
+    file = tmp_path / "large.json"
+    file.write_text(to_json(config))
+    assert main(["aot", "--config", str(file), "--topology", "v5e-1"]) == 1
+    out = capsys.readouterr().out
+    assert "does not" in out and ("raise" in out or "lower" in out)
+
+
+def test_mistakes_are_told_before_anything_is_compiled(monkeypatch):
+    with pytest.raises(ValueError, match="no TPU 'v9'"):
+        compile_for(CONFIG, "v9-8")
+    monkeypatch.setattr(running.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="install the tpu extra"):
+        compile_for(CONFIG, "v5e-8")
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_batch_that_the_slice_cannot_share():
+    config = dataclasses.replace(CONFIG, data=DataConfig(batch=6, length=64))
+    with pytest.raises(ValueError, match="data.batch 6.* cannot share equally"):
+        compile_for(config, "v5e-8")
+
+
+@pytest.mark.parametrize(
+    "code, error, said",
+    [
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+            running.CompilerCrash,
+            "SIGSEGV",
+        ),
+        ("raise RuntimeError('odd')", running.CompilerCrash, "failed: RuntimeError: odd"),
+        ("raise ValueError('this mesh')", ValueError, "^this mesh$"),
+        ("import time; time.sleep(60)", TimeoutError, "took more than 2 s"),
+    ],
+)
+def test_how_the_compiler_ended(monkeypatch, tmp_path, code, error, said):
+    """A stand-in for the process in which the compiler runs, ending in different ways."""
+    (tmp_path / "hope_jax_worker.py").write_text(code)
+    monkeypatch.setattr(running.importlib.util, "find_spec", lambda name: True)
+    real = running.subprocess.run
+    stand_in = [running.sys.executable, str(tmp_path / "hope_jax_worker.py")]
+    monkeypatch.setattr(running.subprocess, "run", lambda command, **k: real(stand_in, **k))
+    with pytest.raises(error, match=said):
+        compile_for(CONFIG, "v5e-8", timeout=2)
+
+
+def test_a_report_in_words_and_as_json():
+    report = running.Report(
+        config="small",
+        program="train",
+        slice="v5e-8",
+        slices=1,
+        topology="2x4",
+        chips=8,
+        hosts=1,
+        devices=8,
+        mesh="data 1 x fsdp 8 x tensor 1",
+        parameters=1000,
+        tokens=512,
+        bytes={"parameters": 2**30, "optimizer": 2**31},
+        usable=16 * 2**30,
+        flops=1e15,
+        compute_seconds=0.2,
+        memory_seconds=0.1,
+        fsdp_bytes=3e9,
+        versions={},
+        peak=17 * 2**30,
+        temporary=14 * 2**30,
+        collectives={"all-gather": 6e9},
+        compile_seconds=3.0,
+    )
+    text = "\n".join(report.lines())
+    assert not report.fits and "does not fit" in text and "raise accumulate" in text
+    assert "2.00 times" in text and "compute sets the floor of 200.0 ms" in text
+    assert json.loads(report.to_json())["fits"] is False
+    full = dataclasses.replace(report, bytes={"optimizer": 15 * 2**30})
+    assert "raise mesh.fsdp" in "\n".join(full.lines())
