@@ -84,7 +84,8 @@ def find_collectives(text: str) -> list[Collective]:
             one = _collective(kind, match.group(2), line, times[name], name)
             channel = re.search(r"channel_id=(\d+)", line)
             key = (kind, channel.group(1) if channel else f"{name}/{match.group(1)}")
-            if key not in found or one.times > found[key].times:
+            # woven into a loop, it is one that takes as many turns to finish
+            if key not in found or one.times < found[key].times:
                 found[key] = one
     return list(found.values())
 

@@ -18,6 +18,7 @@ from hope_jax.checkpoint.storage import (
     read_json,
     set_aside,
 )
+from hope_jax.parallel.processes import everywhere, on_main
 
 Renew = Callable[[dict[str, Any]], Collection[str]]
 
@@ -77,14 +78,19 @@ class CheckpointManager:
             hope_jax wrote it, or there are checkpoints and none of them can be read.
         """
         broken: list[CorruptCheckpoint] = []
-        for step in reversed(finished_steps(self.directory)):
+        for step in reversed(on_main(lambda: finished_steps(self.directory))):
+            path, snapshot = self.directory / str(step), None
             try:
-                snapshot = _read(self.directory / str(step), like, renew)
+                snapshot = _read(path, like, renew)
             except CorruptCheckpoint as error:
                 broken.append(error)
+            if not everywhere(snapshot is not None):
+                if snapshot is not None:
+                    broken.append(CorruptCheckpoint(path, "another process cannot read it"))
                 continue
             for error in broken:
-                self._report(f"{error}; kept as {set_aside(error.path).name}")
+                kept = on_main(lambda path=error.path: set_aside(path).name)
+                self._report(f"{error}; kept as {kept}")
             if broken:
                 self._report(f"going on from the checkpoint of step {step}")
             return snapshot

@@ -13,6 +13,7 @@ from orbax.checkpoint import v1 as ocp
 from hope_jax.checkpoint import inventory
 from hope_jax.checkpoint.checksum import checksums
 from hope_jax.checkpoint.snapshot import FORMAT, JSON_ITEMS, Snapshot
+from hope_jax.parallel.processes import is_main, on_main
 
 
 class CorruptCheckpoint(Exception):
@@ -45,7 +46,7 @@ class Writer:
         self.directory = directory
         policies = ocp.training.save_decision_policies
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            on_main(lambda: directory.mkdir(parents=True, exist_ok=True))
             self._orbax = ocp.training.Checkpointer(
                 directory.absolute(),
                 context=context(),
@@ -105,7 +106,8 @@ class Writer:
 
     def _finish(self, step: int, response: Any) -> None:
         response.result()
-        inventory.write(self.directory / str(step))
+        if is_main():
+            inventory.write(self.directory / str(step))
 
     def _failure(self, step: int, error: Exception) -> WriteFailed:
         left = [s for s in finished_steps(self.directory) if s != step]

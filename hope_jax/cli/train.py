@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hope_jax.cli.supervise import is_watched, watch
+
 HELP = "train a model, or go on with a run that was stopped"
 
 
@@ -42,6 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "rule is the same keep the state of their optimizer, the others start it anew",
     )
 
+    several = parser.add_argument_group(
+        "several processes",
+        "One command per process, with the same configuration and a work folder that all of "
+        "them see.",
+    )
+    several.add_argument(
+        "--distributed",
+        action="store_true",
+        help="JAX finds the others, as it can on TPU pods, GKE and Slurm",
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+
 
 def run(args: argparse.Namespace) -> int:
     """Train; the exit status tells how it ended."""
@@ -50,14 +66,26 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.set)
     workdir = args.workdir or Path("runs") / config.name
 
-    from hope_jax.training import train  # after the configuration: its errors come at once
+    # after the configuration: its errors come at once
+    from hope_jax.parallel.processes import Peers, is_main, join
 
+    peers = Peers(args.coordinator, args.processes, args.process)
+    several = args.distributed or peers.coordinator is not None
+    if several and not is_watched():
+        return watch(workdir)
+
+    from hope_jax.training import train
+
+    if several:
+        join(peers)
     outcome = train(config, workdir, change_optimizer=args.change_optimizer)
     if outcome.stopped is not None:
-        print(
-            f"stopped by {outcome.stopped.name} at step {outcome.step} and saved; "
-            "run the same command to go on"
-        )
+        if is_main():
+            print(
+                f"stopped by {outcome.stopped.name} at step {outcome.step} and saved; "
+                "run the same command to go on"
+            )
         return 128 + outcome.stopped
-    print(f"everything is in {workdir}")
+    if is_main():
+        print(f"everything is in {workdir}")
     return 0

@@ -51,7 +51,7 @@ def on_each_device(
       results: the same for the result.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    over = {"rows": _places("batch"), "heads": _places("heads")}
+    over = {"rows": places("batch"), "heads": places("heads")}
     parts = {k: math.prod(mesh.shape.get(a, 1) for a in axes) for k, axes in over.items()}
     if math.prod(parts.values()) == 1:
         return function
@@ -78,13 +78,14 @@ def on_each_device(
             function,
             in_specs=jax.tree.map(spec, args, how),
             out_specs=jax.tree.map(spec, shapes, jax.tree.broadcast(results, shapes)),
+            axis_names={axis for axes in over.values() for axis in axes},
             check_vma=False,
         )(*args)
 
     return run
 
 
-def _places(name: str) -> tuple[str, ...]:
+def places(name: str) -> tuple[str, ...]:
     """Axes of the mesh that a logical axis is split over."""
     place = dict(nn.get_logical_axis_rules()).get(name)
     return (place,) if isinstance(place, str) else tuple(place or ())

@@ -9,8 +9,11 @@ import jax.numpy as jnp
 def next_token_losses(logits_BTW: jax.Array, targets_BT: jax.Array) -> jax.Array:
     """Cross entropy of every target in nats, `loss_BT`, in float32."""
     logits_BTW = logits_BTW.astype(jnp.float32)
-    target_BT1 = jnp.take_along_axis(logits_BTW, targets_BT[..., None], axis=-1)
-    return jax.nn.logsumexp(logits_BTW, axis=-1) - target_BT1[..., 0]
+    # a sum with one term and no lookup: the vocabulary may be in parts
+    ids_W = jnp.arange(logits_BTW.shape[-1], dtype=targets_BT.dtype)
+    hit_BTW = ids_W[None, None] == targets_BT[..., None]
+    target_BT = jnp.sum(jnp.where(hit_BTW, logits_BTW, 0), axis=-1)
+    return jax.nn.logsumexp(logits_BTW, axis=-1) - target_BT
 
 
 def next_token_loss(logits_BTW: jax.Array, targets_BT: jax.Array) -> jax.Array:

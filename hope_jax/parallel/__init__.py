@@ -1,7 +1,13 @@
 """Devices, and where arrays live on them."""
 
 from hope_jax.parallel.feed import check_batch, local_rows, place_batch
-from hope_jax.parallel.mesh import batch_parts, describe_mesh, make_mesh, use_mesh
+from hope_jax.parallel.mesh import (
+    batch_parts,
+    describe_mesh,
+    make_mesh,
+    use_mesh,
+    within_a_copy,
+)
 from hope_jax.parallel.placement import (
     batch_sharding,
     bytes_per_device,
@@ -27,4 +33,5 @@ __all__ = [
     "spec",
     "state_shardings",
     "use_mesh",
+    "within_a_copy",
 ]

@@ -60,6 +60,13 @@ def use_mesh(mesh: Mesh) -> Iterator[Mesh]:
         yield mesh
 
 
+@contextlib.contextmanager
+def within_a_copy() -> Iterator[None]:
+    """Trace what one copy of the model does with its rows, in a `shard_map` over data."""
+    with nn.logical_axis_rules([(n, "fsdp" if n == "batch" else place) for n, place in RULES]):
+        yield
+
+
 def batch_parts(mesh: Mesh) -> int:
     """In how many parts a batch is split."""
     return math.prod(mesh.shape[axis] for axis in dict(RULES)["batch"])

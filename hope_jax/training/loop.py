@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from rich.console import Console
 
 from hope_jax.checkpoint import CheckpointManager
 from hope_jax.config import TrainConfig
@@ -26,11 +27,12 @@ from hope_jax.parallel import (
     place_batch,
     use_mesh,
 )
+from hope_jax.parallel.processes import is_main, on_main, wait_for_all
 from hope_jax.training import finite
 from hope_jax.training.compiled import lower_step
 from hope_jax.training.evaluate import Evaluator
 from hope_jax.training.identity import describe_run
-from hope_jax.training.metrics import open_writers
+from hope_jax.training.metrics import Several, open_writers
 from hope_jax.training.progress import ProgressDisplay
 from hope_jax.training.report import RunFacts, report
 from hope_jax.training.resume import resume_or_start
@@ -78,9 +80,10 @@ def train(
       OSError: a checkpoint could not be written; the one before it is intact.
     """
     workdir = Path(workdir)
-    display = ProgressDisplay(config.steps)
+    display = ProgressDisplay(config.steps, None if is_main() else Console(quiet=True))
     with contextlib.ExitStack() as stack:
-        stack.enter_context(claim(workdir, config, change_optimizer))
+        claimed = claim(workdir, config, change_optimizer)
+        on_main(lambda: stack.enter_context(claimed))
         stack.callback(display.close)
 
         # --------------------------------------------------------------- devices
@@ -93,6 +96,7 @@ def train(
 
         # ------------------------------------------------------------------ data
         rows = local_rows(config.data.batch, mesh)
+        on_main(lambda: open_dataset(config.data) and None)  # prepares what is not there yet
         data = open_dataset(config.data, split="train", rows=rows)
         held_out = open_dataset(config.data, data.tokenizer, split="validation", rows=rows)
         _check_vocabulary(config, data)
@@ -127,7 +131,7 @@ def train(
             display.say(f"compiled the training step in {compile_seconds:.1f} s")
 
         # ---------------------------------------------------------------- the loop
-        writers = open_writers(workdir, start)
+        writers = open_writers(workdir, start) if is_main() else Several([])
         stack.callback(writers.close)
         flops = flops_per_token(config.model, config.data.length).training
         meter = SpeedMeter(flops, peak)
@@ -151,7 +155,7 @@ def train(
                     if running is not None:
                         log.take(*running)  # the step before: the device has the next one
                     running = (step, metrics)
-                    stopping = signals.caught
+                    stopping = signals.after(step)
                     last = step == config.steps or stopping is not None
                     evaluate = step % config.eval_every == 0 and stopping is None
                     checkpoint = step % config.checkpoint_every == 0 or last
@@ -198,6 +202,7 @@ def train(
             mesh,
             display.say,
         )
+        wait_for_all("the end")  # of which the main process may have more to do
         return Outcome(step, None, summary)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from hope_jax.config import TrainConfig, to_dict
@@ -16,6 +17,7 @@ from hope_jax.data import Dataset
 from hope_jax.data.ngram import ngram_loss
 from hope_jax.inference import generate
 from hope_jax.models import LanguageModel
+from hope_jax.parallel.processes import is_main, on_main
 from hope_jax.training.evaluate import Evaluation, Evaluator
 from hope_jax.training.identity import device, versions
 from hope_jax.training.metrics import LOG, read_log
@@ -74,11 +76,14 @@ def report(
 ) -> dict[str, Any]:
     """Evaluate, draw, sample, tell, and write `summary.json`; returns its content."""
     results = _evaluate(config, params, data, held_out, evaluator)
-    _draw(config, workdir, results)
+    if is_main():
+        _draw(config, workdir, results)
     for line in _told(results):
         say(line)
     sample = None
-    if config.sample_tokens:
+    if config.sample_tokens and jax.process_count() > 1:
+        say("no sample: the weights are spread over processes; use hope generate")
+    elif config.sample_tokens:
         sample = generate(
             model,
             params,
@@ -100,10 +105,14 @@ def report(
         "baselines": results.baselines,
         "sample": sample,
     }
-    temporary = workdir / f"{SUMMARY}.tmp"
-    temporary.write_text(json.dumps(summary, indent=2) + "\n")
-    temporary.replace(workdir / SUMMARY)
+    on_main(lambda: _write(workdir / SUMMARY, json.dumps(summary, indent=2) + "\n"))
     return summary
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def _evaluate(
@@ -115,7 +124,8 @@ def _evaluate(
     frozen = None
     if config.position_plot and final.write_events:
         frozen = evaluator(params, held_out, count, writes=False)
-    baselines = _baselines(data, held_out, final.tokens) if config.ngrams else {}
+    counted = config.ngrams and is_main()
+    baselines = _baselines(data, held_out, final.tokens) if counted else {}
     return Results(final, frozen, baselines)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec
 
 from hope_jax.config import TrainConfig
 from hope_jax.nested import Levels
 from hope_jax.optim import learning_rate
+from hope_jax.parallel import within_a_copy
 from hope_jax.training.finite import first_bad
 from hope_jax.training.objective import merge
 from hope_jax.training.state import TrainState
@@ -39,7 +42,7 @@ def make_step(
     gradient = jax.value_and_grad(mean_loss, has_aux=True)
 
     def step(state: TrainState, batch: Batch):
-        loss, stats, grads = _accumulate(gradient, state.params, batch, config.accumulate)
+        loss, stats, grads = _over_copies(gradient, state.params, batch, config.accumulate)
         params, level_states, info = levels.step(state.params, state.levels, grads)
         bad_tensor = first_bad(checked(state.params, loss, grads, info))
         ok = bad_tensor < 0
@@ -66,6 +69,31 @@ def checked(params: Any, loss: Any, grads: Any, info: dict[str, Any]) -> dict[st
     """Everything that has to be finite, in the order in which a step computes it."""
     updates = {name: level.update_norm for name, level in info.items()}
     return {"parameter": params, "loss": loss, "gradient of": grads, "update of level": updates}
+
+
+def _over_copies(gradient, params: Any, batch: Batch, parts: int):
+    """`_accumulate` in every copy of the model, and the mean over the copies.
+
+    A copy reduces its gradients by parts first; only these cross copies, once a step. Left
+    to itself the compiler sums whole gradients over all devices and then takes the parts.
+    """
+    if jax.sharding.get_abstract_mesh().shape.get("data", 1) == 1:
+        return _accumulate(gradient, params, batch, parts)
+
+    def in_a_copy(params, batch):
+        with within_a_copy():
+            loss, stats, grads = _accumulate(gradient, params, batch, parts)
+        mean = functools.partial(jax.lax.pmean, axis_name="data")
+        stats = jax.tree.map(lambda x: jax.lax.all_gather(x, "data"), stats)
+        return mean(loss), merge(stats), jax.tree.map(mean, grads)
+
+    return jax.shard_map(
+        in_a_copy,
+        in_specs=(PartitionSpec(), PartitionSpec("data")),
+        out_specs=PartitionSpec(),
+        axis_names={"data"},
+        check_vma=False,
+    )(params, batch)
 
 
 def _accumulate(gradient, params: Any, batch: Batch, parts: int):
