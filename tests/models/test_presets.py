@@ -8,7 +8,13 @@ from hope_jax.config.load import load_config
 from hope_jax.models import count_params
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-NOMINAL = {"hope_340m": 340e6, "hope_760m": 760e6, "hope_1b": 1.3e9, "small": 0.8e6}
+NOMINAL = {
+    "hope_340m": 340e6,
+    "hope_760m": 760e6,
+    "hope_1b": 1.3e9,
+    "hope_7b": 6.7e9,
+    "small": 0.8e6,
+}
 
 
 @pytest.mark.parametrize("name", NOMINAL)
