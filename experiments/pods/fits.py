@@ -133,8 +133,8 @@ The real training step of each preset with its own batch, compiled by the TPU co
 machine without a TPU ({"; ".join(sorted(v for v in versions if v))}).
 Peak: bytes in use at most on one device, of those that a program may use. Floor: the time that
 the operations need at the chips' peak, or the bytes at the memory's bandwidth, whichever is
-longer; **no step time is predicted**. Received: bytes that a device receives in a step, counted in the compiled program,
-and their ratio to what splitting the weights asks for.
+longer; **no step time is predicted**. Received: bytes that a device receives in a step, counted
+in the compiled program, and their ratio to what splitting the weights asks for.
 
 {table}
 """

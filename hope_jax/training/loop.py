@@ -29,8 +29,10 @@ from hope_jax.parallel import (
 )
 from hope_jax.parallel.processes import is_main, on_main, wait_for_all
 from hope_jax.training import finite
+from hope_jax.training.clock import Clock
 from hope_jax.training.compiled import lower_step
 from hope_jax.training.evaluate import Evaluator
+from hope_jax.training.hosts import InputTimes
 from hope_jax.training.identity import describe_run
 from hope_jax.training.metrics import Several, open_writers
 from hope_jax.training.progress import ProgressDisplay
@@ -120,7 +122,7 @@ def train(
         if start:
             display.say(f"going on from step {start}")
         run = describe_run(config, data.tokenizer)
-        clock = Clock(**before)
+        clock = Clock(workdir if is_main() else None, **before)
 
         # --------------------------------------------------------------- compile
         compile_seconds = 0.0
@@ -136,19 +138,23 @@ def train(
         flops = flops_per_token(config.model, config.data.length).training
         meter = SpeedMeter(flops, peak)
         bad_steps = finite.BadSteps(config.max_bad_steps, _tensor_names(levels, shapes))
-        log = StepLog(config, display, writers, meter, bad_steps, int(state.skipped))
+        inputs = InputTimes()
+        log = StepLog(
+            config, display, writers, meter, clock, inputs, bad_steps, int(state.skipped)
+        )
 
         def save(step: int) -> None:
-            with meter.paused():
+            with meter.paused(), clock.paused():
                 position = {"data": batches.get_state(), "clock": clock.read()}
                 checkpoints.save(to_snapshot(state, step, position, run))
 
         display.begin(start)
         step, running, stopping = start, None, None
         try:
-            with StopSignals() as signals:
+            with StopSignals() as signals, clock.training():
                 while step < config.steps and stopping is None:
-                    batch = place_batch(next(batches), rows, config.data.batch, mesh)
+                    with inputs.measured():
+                        batch = place_batch(next(batches), rows, config.data.batch, mesh)
                     with jax.transfer_guard("disallow"):
                         state, metrics = step_fn(state, batch)
                     step += 1
@@ -163,7 +169,7 @@ def train(
                         log.take(*running)
                         running = None
                     if evaluate:
-                        with meter.paused():
+                        with meter.paused(), clock.paused():
                             found = evaluator(state.params, held_out, config.eval_batches)
                         log.evaluation(step, found)
                     # a step that was skipped changed nothing: only the last one is worth a
@@ -204,21 +210,6 @@ def train(
         )
         wait_for_all("the end")  # of which the main process may have more to do
         return Outcome(step, None, summary)
-
-
-class Clock:
-    """Wall and CPU seconds of a run over all its parts; `read` gives both."""
-
-    def __init__(self, wall_seconds: float = 0.0, cpu_seconds: float = 0.0):
-        self._wall = time.perf_counter() - wall_seconds
-        self._cpu = time.process_time() - cpu_seconds
-
-    def read(self) -> dict[str, float]:
-        """`wall_seconds` and `cpu_seconds` (of all threads)."""
-        return {
-            "wall_seconds": time.perf_counter() - self._wall,
-            "cpu_seconds": time.process_time() - self._cpu,
-        }
 
 
 def _check_vocabulary(config: TrainConfig, data: Dataset) -> None:

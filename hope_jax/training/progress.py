@@ -52,6 +52,12 @@ class ProgressDisplay:
         status = f"loss {values['loss']:.4f}"
         if "tokens_per_second" in values:
             status += f"  {values['tokens_per_second']:,.0f} tokens/s"
+        slowest, usual = values.get("input_ms/slowest", 0), values.get("input_ms/median", 0)
+        if slowest > 2 * usual + 10:
+            status += (
+                f"  process {values['input_ms/slowest_process']} is slow: {slowest:,.0f} ms a "
+                f"step for its rows, others {usual:,.0f}"
+            )
         status += f"  {_clock(self._remaining(step))} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, status=status)

@@ -41,6 +41,7 @@ class RunFacts:
     training_flops_per_token: float
     wall_seconds: float
     cpu_seconds: float
+    useful_seconds: float
     peak: Peak | None
 
 
@@ -99,6 +100,7 @@ def report(
         "device": device(mesh),
         "seeds": {"parameters": config.seed, "data": config.data.seed},
         **dataclasses.asdict(facts),
+        "goodput": facts.useful_seconds / max(facts.wall_seconds, 1e-9),
         "tokens": facts.steps * config.data.batch * config.data.length,
         "held_out": _figures(results.final),
         "held_out_without_writes": results.frozen and _figures(results.frozen),

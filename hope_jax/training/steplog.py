@@ -5,8 +5,10 @@ from __future__ import annotations
 import jax
 
 from hope_jax.config import TrainConfig
+from hope_jax.training.clock import Clock
 from hope_jax.training.evaluate import Evaluation
 from hope_jax.training.finite import BadSteps
+from hope_jax.training.hosts import InputTimes
 from hope_jax.training.metrics import MetricsWriter
 from hope_jax.training.progress import ProgressDisplay
 from hope_jax.training.speed import SpeedMeter
@@ -26,6 +28,8 @@ class StepLog:
         display: ProgressDisplay,
         writer: MetricsWriter,
         meter: SpeedMeter,
+        clock: Clock,
+        inputs: InputTimes,
         bad_steps: BadSteps,
         skipped: int,
     ):
@@ -33,6 +37,8 @@ class StepLog:
         self._display = display
         self._writer = writer
         self._meter = meter
+        self._clock = clock
+        self._inputs = inputs
         self._last_moves: dict[str, float] = {}
         self.bad_steps = bad_steps
         self.skipped = skipped
@@ -57,7 +63,9 @@ class StepLog:
         moves = {name: v for name, v in values.items() if name.startswith("update_norm/")}
         self._last_moves |= {name: norm for name, norm in moves.items() if norm}
         if step == 1 or step % self._config.log_every == 0:
-            values |= self._last_moves | self._meter.report()
+            values |= self._last_moves | self._meter.report() | self._inputs.report()
+            values["goodput"] = self._clock.goodput()
+            self._clock.save()
             self._writer.write(step, values)
             self._display.log(step, values)
 

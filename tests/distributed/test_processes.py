@@ -170,6 +170,8 @@ def test_a_killed_process_stops_the_others_and_nothing_is_lost(
     again = Processes(short, tmp_path, 2, compiled_once)
     assert again.end() == [0, 0], again.told()
     assert "going on from step" in again.logs[0].read_text()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0 < summary["goodput"] < 1
 
 
 def test_a_mistake_is_told_by_all(config, compiled_once, tmp_path):
