@@ -2,7 +2,7 @@
 
 The text of a program lists a loop's body once, and an asynchronous collective several times,
 in every computation that it is woven into. Here a body counts as often as its loop turns, and
-a collective once by its channel.
+what is woven counts once: such copies share a channel.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _CALLS = re.compile(
     r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)"
 )
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_ASYNC = 'custom_call_target="AsyncCollective'
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 
 
@@ -74,6 +75,7 @@ def find_collectives(text: str) -> list[Collective]:
     for name, lines in bodies.items():
         if not times[name]:
             continue
+        woven = name.startswith("async_collective") or any(_ASYNC in line for line in lines)
         for line in lines:
             match = _INSTRUCTION.match(line)
             if not match:
@@ -83,7 +85,7 @@ def find_collectives(text: str) -> list[Collective]:
                 continue
             one = _collective(kind, match.group(2), line, times[name], name)
             channel = re.search(r"channel_id=(\d+)", line)
-            key = (kind, channel.group(1) if channel else f"{name}/{match.group(1)}")
+            key = (kind, channel.group(1) if woven and channel else f"{name}/{match.group(1)}")
             # woven into a loop, it is one that takes as many turns to finish
             if key not in found or one.times < found[key].times:
                 found[key] = one

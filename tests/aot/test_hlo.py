@@ -22,15 +22,15 @@ NESTED = """\
 
 %body.1 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
   %inner = (s32[], f32[4]) while(%p), condition=%condition.2, body=%body.2
-  %start = f32[8,4]{1,0} fusion(%x), kind=kCustom, calls=%woven.1
-  %done = f32[8,4]{1,0} fusion(%start), kind=kCustom, calls=%woven.2
+  %start = f32[8,4]{1,0} fusion(%x), kind=kCustom, calls=%async_collective_fusion.1
+  %done = f32[8,4]{1,0} fusion(%start), kind=kCustom, calls=%async_collective_fusion.2
 }
 
-%woven.1 (a: bf16[1,4]) -> bf16[8,4] {
+%async_collective_fusion.1 (a: bf16[1,4]) -> bf16[8,4] {
   %g.1 = bf16[8,4]{1,0} all-gather(%a), channel_id=7, replica_groups=mesh['a'=2,'b'=8] {'b'}, M
 }
 
-%woven.2 (a: bf16[1,4]) -> bf16[8,4] {
+%async_collective_fusion.2 (a: bf16[1,4]) -> bf16[8,4] {
   %g.2 = bf16[8,4]{1,0} all-gather(%a), channel_id=7, replica_groups=mesh['a'=2,'b'=8] {'b'}
 }
 
@@ -43,7 +43,7 @@ ENTRY %main (p: f32[4]) -> f32[4] {
   %loop = (s32[], f32[4]) while(%t), condition=%c, body=%body.1, TURNS
   %scattered = f32[4] fusion(%y), kind=kCustom, calls=%all-reduce-scatter.1
   %permuted = (f32[2], f32[2], u32[], u32[]) collective-permute-start(%z), channel_id=11
-  %never = f32[2] copy(%permuted)
+  %again = f32[4]{0} all-reduce(%q), channel_id=3, replica_groups=[1,8]<=[8], to_apply=%add
 }
 
 %unused (p: f32[4]) -> f32[4] {
@@ -55,7 +55,9 @@ NESTED = NESTED.replace("{'b'}, M", "{'b'}, metadata={op_name=\"jit(step)/embed\
 
 
 def test_loops_channels_and_fusions():
-    found = {one.kind: one for one in find_collectives(NESTED)}
+    everything = find_collectives(NESTED)
+    assert len(everything) == 5  # the last shares a channel with another, and is its own
+    found = {one.kind: one for one in reversed(everything)}
     assert set(found) == {"all-reduce", "all-gather", "reduce-scatter", "collective-permute"}
     reduce = found["all-reduce"]
     assert (reduce.times, reduce.group, reduce.size) == (15, 4, 16)
