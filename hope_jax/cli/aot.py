@@ -7,7 +7,7 @@ any that splitting the weights does not explain. No step time is predicted.
 
 examples:
   hope aot --config experiments/hope_1b.py --topology v5e-64
-  hope aot --config experiments/hope_1b.py --topology v5p-256 --slices 2 --set mesh.fsdp=128
+  hope aot --config experiments/hope_1b.py --topology v5p-256 --slices 2 --set mesh.tensor=2
   hope aot --config experiments/hope_340m.py --topology v5e-16 --program decode \\
       --set data.batch=64
 """
@@ -18,24 +18,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from hope_jax.cli.arguments import add_config
+
 HELP = "compile for a TPU slice without a TPU: memory, collectives, floor of a step"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of `hope aot`."""
-    parser.add_argument(
-        "--config",
-        required=True,
-        metavar="FILE",
-        help="an experiment file, FILE:VARIANT, or the config.json of a run",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a field, e.g. --set mesh.tensor=4; may be given several times",
-    )
+    add_config(parser)
     parser.add_argument(
         "--topology",
         required=True,

@@ -11,6 +11,8 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any
 
+from hope_jax.cli.arguments import add_config
+
 if TYPE_CHECKING:
     import rich.table
 
@@ -21,19 +23,7 @@ HELP = "print the levels, parameters, state and cost of a model"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of `hope describe`."""
-    parser.add_argument(
-        "--config",
-        required=True,
-        metavar="FILE",
-        help="an experiment file, FILE:VARIANT, or the config.json of a run",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a field, e.g. --set model.depth=8; may be given several times",
-    )
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> None:

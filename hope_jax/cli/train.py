@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hope_jax.cli.arguments import add_config
 from hope_jax.cli.supervise import is_watched, watch
 
 HELP = "train a model, or go on with a run that was stopped"
@@ -17,20 +18,7 @@ HELP = "train a model, or go on with a run that was stopped"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of `hope train`."""
-    parser.add_argument(
-        "--config",
-        required=True,
-        metavar="FILE",
-        help="an experiment file with get_config() (FILE:VARIANT picks a variant), or the "
-        "config.json of a run",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a field, e.g. --set model.depth=8; may be given several times",
-    )
+    add_config(parser)
     parser.add_argument(
         "--workdir",
         type=Path,
