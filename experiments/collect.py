@@ -42,8 +42,10 @@ Written by `python experiments/collect.py` from the folders beside it; each hold
 a run (configuration, versions, device, seeds, figures), its log and its plots. Losses are nats
 per token on held-out text that no step has seen, mean over seeds with the range in brackets.
 Wall time says little where runs shared the machine; `cpus` is how many processors they had.
-Speed and memory are in [bench](bench/README.md); comparisons over many runs in
-[optimizers](optimizers/README.md) and [value_expansion](value_expansion/README.md).
+Speed and memory are in [bench](bench/README.md), what fits which TPU slice in
+[pods](pods/fits/README.md); comparisons over many runs in
+[language_modelling](language_modelling/README.md), [optimizers](optimizers/README.md) and
+[value_expansion](value_expansion/README.md).
 
 """
 
