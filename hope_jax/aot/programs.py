@@ -24,7 +24,7 @@ def lower_training(
     levels = make(config, abstract_params(config.model))
     state = abstract_train_state(config, levels, mesh)
     arguments = {"parameters": state.params, "optimizer": state.levels}
-    return lower_step(config, levels, mesh), arguments
+    return lower_step(config, levels, mesh, state), arguments
 
 
 def lower_decoding(

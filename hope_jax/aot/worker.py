@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
@@ -88,6 +87,7 @@ def _known(
     sizes.setdefault("fast state", int(fast))
     flops = flops_per_token(config.model, length)
     tokens = config.data.batch * (length if training else 1)
+    total = tokens * (flops.training if training else flops.forward)
     wide = jax.numpy.dtype(config.model.dtype).itemsize
     weights = sum(p.size for p in param_shapes(config.model).values())
     gathered = weights * wide / mesh.shape["tensor"]
@@ -117,10 +117,8 @@ def _known(
         "tokens": tokens,
         "bytes": sizes,
         "usable": where.chip.hbm,
-        "flops": tokens * (flops.training if training else flops.forward),
-        "compute_seconds": tokens
-        * (flops.training if training else flops.forward)
-        / (chips * where.chip.flops),
+        "flops": total,
+        "compute_seconds": total / (chips * where.chip.flops),
         "memory_seconds": traffic / bandwidth,
         "fsdp_bytes": _theory(config, mesh, gathered) if training else 0.0,
         "versions": {n: importlib.metadata.version(n) for n in ("jax", "jaxlib", "libtpu")},
@@ -171,7 +169,6 @@ def _suspicious(collectives: list[Collective], config: TrainConfig, mesh: Mesh) 
 def main() -> None:
     """Read the request, write the report."""
     request = json.loads(Path(sys.argv[1]).read_text())
-    np.seterr(all="ignore")
     report = work(request)
     Path(sys.argv[2]).write_text(report.to_json())
 

@@ -17,10 +17,9 @@ from hope_jax.benchmark.measure import (
     spend,
 )
 from hope_jax.benchmark.results import Training
-from hope_jax.config import MeshConfig
 from hope_jax.models import LanguageModel, abstract_params, flops_per_token
 from hope_jax.optim import make
-from hope_jax.parallel import make_mesh
+from hope_jax.parallel import one_device
 from hope_jax.training.objective import token_losses
 from hope_jax.training.state import abstract_state, init_state
 from hope_jax.training.step import make_step
@@ -38,8 +37,7 @@ class TrainCase:
         shapes = abstract_params(config.model)
         levels = make(config, shapes)
         step = make_step(functools.partial(token_losses, model), levels, config)
-        mesh = make_mesh(MeshConfig(data=1, fsdp=1))
-        state = abstract_state(config, levels, mesh)
+        state = abstract_state(config, levels, one_device())
         self._batch = _batch(length, settings)
         jitted = jax.jit(step, donate_argnums=0)
         self._step, compiling = spend(lambda: jitted.lower(state, self._batch).compile())
@@ -58,7 +56,7 @@ class TrainCase:
                 f"needs {needed / 2**30:.1f} GiB and the device has {limit / 2**30:.1f}"
             )
             return
-        self._state = init_state(config, levels, mesh)
+        self._state = init_state(config, levels, state)
         reset_peak()
         self._run()  # warm: allocations and thread pools
         self.result.process_bytes = process_peak()

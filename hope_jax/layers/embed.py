@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from hope_jax.config import ModelConfig
-from hope_jax.layers.linear import compute_dtype, constrain, einsum
+from hope_jax.layers.linear import compute_dtype, constrain, cut_normal, einsum
 from hope_jax.layers.per_device import places
 
 
@@ -26,8 +26,7 @@ class Embed(nn.Module):
 
     def setup(self):
         shape, axes = (self.config.vocab_size, self.config.dim), ("vocab", "embed")
-        init = nn.initializers.truncated_normal(self.config.init_std / 0.8796)
-        init = nn.with_logical_partitioning(init, axes)
+        init = nn.with_logical_partitioning(cut_normal(self.config.init_std), axes)
         self.table_WD = self.param("table", init, shape, jnp.float32)
 
     def __call__(self, tokens_BT: jax.Array) -> jax.Array:

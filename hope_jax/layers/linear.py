@@ -62,6 +62,12 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*kept))
 
 
+def cut_normal(std: float) -> nn.initializers.Initializer:
+    """Normal with deviation `std`, cut at two."""
+    # cut there, a normal has 0.8796 of the deviation of the whole one
+    return nn.initializers.truncated_normal(std / 0.8796)
+
+
 def weight(
     module: nn.Module,
     name: str,
@@ -77,10 +83,8 @@ def weight(
       std: standard deviation; `fan_in ** -0.5` keeps the scale of the input.
       dtype: of the result; None: the compute type of `module.config`.
     """
-    # a normal cut at two deviations has 0.8796 of the deviation of the whole one
-    init = nn.initializers.truncated_normal(std / 0.8796)
     dtype = compute_dtype(module.config) if dtype is None else dtype
-    return parameter(module, name, init, shape, axes, dtype)
+    return parameter(module, name, cut_normal(std), shape, axes, dtype)
 
 
 def constant(

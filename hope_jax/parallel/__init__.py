@@ -5,6 +5,7 @@ from hope_jax.parallel.mesh import (
     batch_parts,
     describe_mesh,
     make_mesh,
+    one_device,
     use_mesh,
     within_a_copy,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "describe_mesh",
     "local_rows",
     "make_mesh",
+    "one_device",
     "param_shardings",
     "place_batch",
     "replicated",

@@ -50,6 +50,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def one_device() -> Mesh:
+    """A mesh of the first device."""
+    return make_mesh(MeshConfig(data=1, fsdp=1))
+
+
 @contextlib.contextmanager
 def use_mesh(mesh: Mesh) -> Iterator[Mesh]:
     """Trace and run with this mesh; the model's logical axes mean its axes.

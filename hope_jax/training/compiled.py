@@ -12,15 +12,18 @@ from hope_jax.models import LanguageModel
 from hope_jax.nested import Levels
 from hope_jax.parallel import batch_sharding, replicated
 from hope_jax.training.objective import token_losses
-from hope_jax.training.state import abstract_state
+from hope_jax.training.state import TrainState
 from hope_jax.training.step import make_step
 
 
-def lower_step(config: TrainConfig, levels: Levels, mesh: Mesh) -> jax.stages.Lowered:
+def lower_step(
+    config: TrainConfig, levels: Levels, mesh: Mesh, state: TrainState
+) -> jax.stages.Lowered:
     """The step `(state, batch) -> (state, metrics)` for this mesh, inside of `use_mesh`.
 
-    The state is donated. Compiled, it takes these shapes and places alone: a run cannot
-    recompile. The devices of the mesh need not exist; see `hope_jax.aot`.
+    The state, or its shapes from `abstract_state`, is donated. Compiled, the step takes these
+    shapes and places alone: a run cannot recompile. The devices of the mesh need not exist;
+    see `hope_jax.aot`.
     """
     model = LanguageModel(config.model)
     step = make_step(functools.partial(token_losses, model), levels, config)
@@ -30,7 +33,6 @@ def lower_step(config: TrainConfig, levels: Levels, mesh: Mesh) -> jax.stages.Lo
         "tokens": jax.ShapeDtypeStruct((rows, length + 1), "int32", sharding=place),
         "reset": jax.ShapeDtypeStruct((rows, length), "bool", sharding=place),
     }
-    state = abstract_state(config, levels, mesh)
     places = jax.tree.map(lambda x: x.sharding, state)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh)))
     return jitted.lower(state, batch)

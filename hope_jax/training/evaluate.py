@@ -13,10 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from hope_jax.config import MeshConfig
 from hope_jax.data import Dataset
 from hope_jax.models import LanguageModel
-from hope_jax.parallel import make_mesh, place_batch, replicated
+from hope_jax.parallel import one_device, place_batch, replicated
 from hope_jax.training.objective import EVENTS, token_losses
 
 
@@ -60,7 +59,7 @@ class Evaluator:
     """
 
     def __init__(self, model: LanguageModel, mesh: Mesh | None = None):
-        mesh = mesh or make_mesh(MeshConfig(data=1, fsdp=1))
+        mesh = mesh or one_device()
         self._mesh = mesh
         self._read = jax.jit(
             functools.partial(_read, model),

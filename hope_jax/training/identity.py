@@ -14,9 +14,9 @@ import jax
 from jax.sharding import Mesh
 
 import hope_jax
-from hope_jax.config import MeshConfig, TrainConfig, to_dict
+from hope_jax.config import TrainConfig, to_dict
 from hope_jax.data import Tokenizer
-from hope_jax.parallel import describe_mesh, make_mesh
+from hope_jax.parallel import describe_mesh, one_device
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -32,7 +32,7 @@ def versions() -> dict[str, str]:
 
 def device(mesh: Mesh | None = None) -> dict[str, Any]:
     """The devices of a mesh (default: one), how they share the work, and the processors."""
-    mesh = mesh or make_mesh(MeshConfig(data=1, fsdp=1))
+    mesh = mesh or one_device()
     first = mesh.devices.flat[0]
     return {
         "platform": first.platform,

@@ -15,6 +15,7 @@ from rich.console import Console
 from hope_jax.checkpoint import CheckpointManager
 from hope_jax.config import TrainConfig
 from hope_jax.data import Dataset, open_dataset
+from hope_jax.data.cache import prepared_corpus
 from hope_jax.models import LanguageModel, abstract_params
 from hope_jax.models.flops import flops_per_token
 from hope_jax.nested import Levels
@@ -98,7 +99,8 @@ def train(
 
         # ------------------------------------------------------------------ data
         rows = local_rows(config.data.batch, mesh)
-        on_main(lambda: open_dataset(config.data) and None)  # prepares what is not there yet
+        if config.data.path is None:
+            on_main(lambda: str(prepared_corpus()))  # once, before several open it
         data = open_dataset(config.data, split="train", rows=rows)
         held_out = open_dataset(config.data, data.tokenizer, split="validation", rows=rows)
         _check_vocabulary(config, data)
@@ -128,7 +130,7 @@ def train(
         compile_seconds = 0.0
         if start < config.steps:
             began = time.perf_counter()
-            step_fn = lower_step(config, levels, mesh).compile()
+            step_fn = lower_step(config, levels, mesh, state).compile()
             compile_seconds = time.perf_counter() - began
             display.say(f"compiled the training step in {compile_seconds:.1f} s")
 

@@ -39,11 +39,12 @@ def resume_or_start(
     their last update, initial values that they own. Their schedules go on at the present
     step. All other levels go on as if nothing had happened.
     """
-    like = to_snapshot(abstract_state(config, levels, mesh), 0, {}, {})
+    shapes = abstract_state(config, levels, mesh)
+    like = to_snapshot(shapes, 0, {}, {})
     renew = (lambda stored: _changed(config, levels, stored)) if change_optimizer else None
     snapshot = checkpoints.restore(like, renew)
     if snapshot is None:
-        return init_state(config, levels, mesh), 0, {}
+        return init_state(config, levels, shapes), 0, {}
     batches.set_state(snapshot.position["data"])
     fresh = [
         name

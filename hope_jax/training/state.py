@@ -33,9 +33,9 @@ class TrainState:
     levels: LevelsState
 
 
-def init_state(config: TrainConfig, levels: Levels, mesh: Mesh) -> TrainState:
-    """State at step 0, made where it will live."""
-    places = jax.tree.map(lambda x: x.sharding, abstract_state(config, levels, mesh))
+def init_state(config: TrainConfig, levels: Levels, like: TrainState) -> TrainState:
+    """State at step 0, made where it will live: `like` is from `abstract_state`."""
+    places = jax.tree.map(lambda x: x.sharding, like)
     init = jax.jit(lambda key: _init(config, levels, key), out_shardings=places)
     return init(jax.random.key(config.seed))
 
