@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 
 import flax.linen as nn
 import jax
@@ -13,6 +12,7 @@ from jax.sharding import PartitionSpec
 from hope_jax.config import ModelConfig
 from hope_jax.layers.linear import compute_dtype, constrain, cut_normal, einsum
 from hope_jax.layers.per_device import places
+from hope_jax.parallel.rules import parts
 
 
 class Embed(nn.Module):
@@ -50,9 +50,9 @@ def look_up(table_WD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
     """
     mesh = jax.sharding.get_abstract_mesh()
     rows, width, vocab = (places(name) for name in ("batch", "embed", "vocab"))
-    size = lambda axes: math.prod(mesh.shape.get(axis, 1) for axis in axes)
     shares = zip((tokens_BT.shape[0], *table_WD.shape), (rows, vocab, width), strict=True)
-    if size({*rows, *width, *vocab}) == 1 or any(n % size(axes) for n, axes in shares):
+    alone = parts(mesh, (*rows, *width, *vocab)) == 1
+    if alone or any(n % parts(mesh, axes) for n, axes in shares):
         return jnp.take(table_WD, tokens_BT, axis=0)
     local = functools.partial(_look_up_here, words=table_WD.shape[0], width=width, vocab=vocab)
     return jax.shard_map(

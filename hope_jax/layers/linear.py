@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from hope_jax.config import ModelConfig
+from hope_jax.parallel.rules import parts
 
 GATHERED = ("embed", "memory")  # axes along which a weight is whole where it is used
 
@@ -51,13 +52,9 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     places = nn.logical_to_mesh_axes(axes)
     if places is None:
         return x
-
-    def parts(place) -> int:
-        names = (place,) if isinstance(place, str) else place or ()
-        return math.prod(mesh.shape[name] for name in names)
-
     kept = [
-        p if size % parts(p) == 0 else None for p, size in zip(places, x.shape, strict=True)
+        p if size % parts(mesh, p) == 0 else None
+        for p, size in zip(places, x.shape, strict=True)
     ]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*kept))
 

@@ -18,6 +18,8 @@ import flax.linen as nn
 import jax
 from jax.sharding import PartitionSpec
 
+from hope_jax.parallel.rules import axes_of, parts
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -52,8 +54,8 @@ def on_each_device(
     """
     mesh = jax.sharding.get_abstract_mesh()
     over = {"rows": places("batch"), "heads": places("heads")}
-    parts = {k: math.prod(mesh.shape.get(a, 1) for a in axes) for k, axes in over.items()}
-    if math.prod(parts.values()) == 1:
+    count = {k: parts(mesh, axes) for k, axes in over.items()}
+    if math.prod(count.values()) == 1:
         return function
 
     def split(leaf: jax.Array, how: Split) -> dict[int, str]:
@@ -67,7 +69,7 @@ def on_each_device(
         return PartitionSpec(*(over[axes[a]] if a in axes else None for a in range(leaf.ndim)))
 
     def fits(leaf: jax.Array, how: Split) -> bool:
-        return all(leaf.shape[a] % parts[k] == 0 for a, k in split(leaf, how).items())
+        return all(leaf.shape[a] % count[k] == 0 for a, k in split(leaf, how).items())
 
     def run(*args):
         how = jax.tree.broadcast(arguments, args)
@@ -87,5 +89,4 @@ def on_each_device(
 
 def places(name: str) -> tuple[str, ...]:
     """Axes of the mesh that a logical axis is split over."""
-    place = dict(nn.get_logical_axis_rules()).get(name)
-    return (place,) if isinstance(place, str) else tuple(place or ())
+    return axes_of(dict(nn.get_logical_axis_rules()).get(name))

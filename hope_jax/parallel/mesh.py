@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 
 import flax.linen as nn
@@ -13,7 +12,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from hope_jax.config import MeshConfig
-from hope_jax.parallel.rules import AXES, RULES
+from hope_jax.parallel.rules import AXES, RULES, parts
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -74,7 +73,7 @@ def within_a_copy() -> Iterator[None]:
 
 def batch_parts(mesh: Mesh) -> int:
     """In how many parts a batch is split."""
-    return math.prod(mesh.shape[axis] for axis in dict(RULES)["batch"])
+    return parts(mesh, dict(RULES)["batch"])
 
 
 def describe_mesh(mesh: Mesh) -> str:

@@ -6,9 +6,10 @@ names mean on a mesh. A name that is not in it is a mistake, not "replicate".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -26,6 +27,20 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("head_dim", None),
     ("hidden", None),
 )
+
+
+def axes_of(place: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Axes of the mesh that a place of a `PartitionSpec` names.
+
+    >>> axes_of("fsdp"), axes_of(None)
+    (('fsdp',), ())
+    """
+    return (place,) if isinstance(place, str) else tuple(place or ())
+
+
+def parts(mesh: Mesh | AbstractMesh, place: str | Sequence[str] | None) -> int:
+    """In how many parts a dimension is that is split over `place`; axes not there count 1."""
+    return math.prod(mesh.shape.get(axis, 1) for axis in axes_of(place))
 
 
 def spec(names: Sequence[str | None], what: str = "an array") -> PartitionSpec:
@@ -51,7 +66,7 @@ def spec(names: Sequence[str | None], what: str = "an array") -> PartitionSpec:
     places = [None if name is None else table[name] for name in names]
     taken: dict[str, str | None] = {}
     for name, place in zip(names, places, strict=True):
-        for axis in (place,) if isinstance(place, str) else place or ():
+        for axis in axes_of(place):
             if axis in taken:
                 raise ValueError(
                     f"{what} has axes {taken[axis]!r} and {name!r}, and both are split over "

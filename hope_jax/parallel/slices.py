@@ -28,6 +28,7 @@ class Chip:
       bandwidth: of a chip's memory, bytes/s.
       largest: chips in the largest slice.
       accelerator: name in the node labels of Kubernetes.
+      kinds: parts of the `device_kind` that JAX gives, in small letters or not.
     """
 
     name: str
@@ -40,10 +41,11 @@ class Chip:
     bandwidth: float
     largest: int
     accelerator: str
+    kinds: tuple[str, ...]
 
 
 CHIPS = (
-    Chip("v4", (), 3, 2, 1, 30.75 * GIB, 275e12, 1.23e12, 4096, "tpu-v4-podslice"),
+    Chip("v4", (), 3, 2, 1, 30.75 * GIB, 275e12, 1.23e12, 4096, "tpu-v4-podslice", ("TPU v4",)),
     Chip(
         "v5e",
         ("v5litepod",),
@@ -55,10 +57,23 @@ CHIPS = (
         0.82e12,
         256,
         "tpu-v5-lite-podslice",
+        ("TPU v5 lite", "TPU v5e"),
     ),
-    Chip("v5p", ("v5",), 3, 2, 1, 95.74 * GIB, 459e12, 2.77e12, 8960, "tpu-v5p-slice"),
-    Chip("v6e", (), 2, 1, 1, 31.25 * GIB, 918e12, 1.64e12, 256, "tpu-v6e-slice"),
-    Chip("tpu7x", (), 3, 2, 2, 94.75 * GIB, 2307e12, 7.4e12, 9216, "tpu7x"),
+    Chip(
+        "v5p",
+        ("v5",),
+        3,
+        2,
+        1,
+        95.74 * GIB,
+        459e12,
+        2.77e12,
+        8960,
+        "tpu-v5p-slice",
+        ("TPU v5",),
+    ),
+    Chip("v6e", (), 2, 1, 1, 31.25 * GIB, 918e12, 1.64e12, 256, "tpu-v6e-slice", ("TPU v6",)),
+    Chip("tpu7x", (), 3, 2, 2, 94.75 * GIB, 2307e12, 7.4e12, 9216, "tpu7x", ("TPU7x",)),
 )
 CHIPS_PER_HOST = 4
 _ON_ONE_HOST = 8  # chips of a two-dimensional slice that one host may hold

@@ -10,15 +10,12 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
+from hope_jax.parallel.slices import CHIPS
+
 # Dense bf16 peak of one JAX device in FLOP/s, by a part of its `device_kind`; the first
 # that fits counts. A TPU7x chip is two devices.
 PEAKS = (
-    ("TPU v4", 275e12),
-    ("TPU v5 lite", 197e12),
-    ("TPU v5e", 197e12),
-    ("TPU v5", 459e12),
-    ("TPU v6", 918e12),
-    ("TPU7x", 1153.5e12),
+    *((kind, chip.flops / chip.devices) for chip in CHIPS for kind in chip.kinds),
     ("B200", 2250e12),
     ("H200", 989e12),
     ("H100", 989e12),
