@@ -8,7 +8,7 @@
 Each pair is one run of `hope aot` with the preset's own batch, whose report goes to
 experiments/results/pods/fits/PAIR.json; the table goes to README.md beside them, and a short
 form of it to the README of the project. The mesh is chosen by one rule (`mesh_for`); where a
-step does not fit, it is cut into more micro-batches (`accumulate`) until it does or a device has
+step does not fit, it is cut into micro-batches (`accumulate`) until it does or a device has
 one row.
 """
 
