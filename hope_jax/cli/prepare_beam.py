@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 
 
@@ -25,6 +26,9 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"--{option.replace('_', '-')} and --beam exclude each other")
     if args.validation is not None and args.validation_input:
         raise ValueError("--validation is not needed where the held-out text is named")
+    # the link to a job is worth reading, the inner life of the DirectRunner is not
+    quiet = args.runner in (None, "DirectRunner")
+    logging.getLogger().setLevel(logging.CRITICAL if quiet else logging.INFO)
     try:
         from hope_jax.data.beam.pipeline import prepare_with_beam
         from hope_jax.data.beam.plan import SHARD_BYTES, Plan
@@ -82,6 +86,7 @@ def _options(runner: str | None, passed_on: list[str]) -> list[str]:
         options += [
             f"--direct_num_workers={os.cpu_count()}",
             "--direct_running_mode=multi_processing",
+            "--default_sdk_harness_log_level=CRITICAL",  # this process tells it too
         ]
     return options
 

@@ -113,17 +113,22 @@ def write_parts(
 def write_shard(
     path: pathlib.Path, records: Iterable[dict[str, np.ndarray]], dtype: Any
 ) -> None:
-    """Write one file of a dataset, record by record: the bytes that TFDS would write.
+    """Write one file of a dataset, record by record, as TFDS writes them.
+
+    Equal records give equal files: the fields of a record are in a fixed order, which TFDS
+    leaves open.
 
     Raises:
       OSError: it could not be written, e.g. the disk is full.
     """
-    serialize = features(dtype).serialize_example
+    form = features(dtype)
+    example = tfds.core.example_serializer.ExampleSerializer(form.get_serialized_info())
     try:
         writer = ArrayRecordWriter(str(path), "group_size:1")
         try:
             for record in records:
-                writer.write(serialize(record))
+                made = example.get_tf_example(form.encode_example(record))
+                writer.write(made.SerializeToString(deterministic=True))
         finally:
             writer.close()
     except RuntimeError as error:  # how the ArrayRecord writer reports the system's

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import logging
 import pathlib
 import re
 import tempfile
@@ -16,13 +15,13 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from hope_jax.data.beam.plan import Plan, Shard
+from hope_jax.data.beam.plan import FINISHED, Plan, Shard
 from hope_jax.data.beam.shards import ShardWriter, read_documents, read_shard, read_tokenizer
 from hope_jax.data.beam.storage import Folder
 from hope_jax.data.builder import describe_shards
 from hope_jax.data.documents import Document, text_boundary
 from hope_jax.data.manifest import FILE as MANIFEST_FILE
-from hope_jax.data.manifest import Manifest, ShardInfo, SplitInfo
+from hope_jax.data.manifest import PLAN_FILE, Manifest, ShardInfo, SplitInfo
 from hope_jax.data.prepare import SPLITS
 from hope_jax.data.records import RECORD, records_of, token_dtype
 from hope_jax.data.tokenizers import Tokenizer, tokenizer_files
@@ -104,8 +103,7 @@ def _run(folder: str, shards: int, options: PipelineOptions) -> None:
             | "spread over workers" >> beam.Reshuffle()
             | _WRITE >> beam.ParDo(_WriteShard(folder))
         )
-        with _only_errors_once():
-            pipeline.run().wait_until_finish()
+        pipeline.run().wait_until_finish()
     except Exception as error:  # runners wrap what a worker raised in their own types
         raise _mistake(error) from error
 
@@ -116,24 +114,23 @@ def _claim(folder: Folder, plan: Plan, force: bool) -> None:
     Raises:
       ValueError: it holds something else.
     """
-    ours = ("plan.json", MANIFEST_FILE, *tokenizer_files())
+    ours = (PLAN_FILE, MANIFEST_FILE, *tokenizer_files())
     old = None if force else Plan.read(folder)
-    if old is not None:
-        changes = old.differences(plan)
-        if changes:
-            lines = "\n  ".join(changes)
-            raise ValueError(
-                f"{folder} was begun with other input or options:\n  {lines}\n"
-                "give those of before to go on, choose another folder, or begin anew with "
-                "--force"
-            )
+    changes = old.differences(plan) if old is not None else []
+    if changes and folder.find(FINISHED):
+        lines = "\n  ".join(changes)
+        raise ValueError(
+            f"{folder} was begun with other input or options:\n  {lines}\n"
+            "give those of before to go on, choose another folder, or begin anew with --force"
+        )
+    if old is not None and not changes:
         return
     begun = any(folder.read(name) is not None for name in ours[:2])
-    if begun and not force:
+    if begun and not force and old is None:
         raise ValueError(f"{folder} is already prepared; use --force to replace it")
-    if begun:
+    if begun:  # a plan of which nothing is done yet gives way without --force
         splits = [f"{split}-*/**" for split in SPLITS]
-        folder.clear(*ours, "shards/*.json", *splits)
+        folder.clear(*ours, FINISHED, *splits)
     elif folder.find("*") or folder.find("*/**"):
         raise ValueError(f"{folder} exists and is not prepared data; choose another folder")
     plan.write(folder)
@@ -216,7 +213,7 @@ def _watching(folder: Folder, shards: Sequence[Shard], advance) -> Iterator[None
     ended = threading.Event()
 
     def look() -> None:
-        for name in sizes.keys() & folder.find("shards/*.json").keys():
+        for name in sizes.keys() & folder.find(FINISHED).keys():
             advance(sizes.pop(name))
 
     def watch() -> None:
@@ -234,24 +231,11 @@ def _watching(folder: Folder, shards: Sequence[Shard], advance) -> Iterator[None
     look()
 
 
-@contextlib.contextmanager
-def _only_errors_once() -> Iterator[None]:
-    """Beam logs the traceback of a worker's error; it is raised as well."""
-    logger = logging.getLogger("apache_beam")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
 def _mistake(error: Exception) -> Exception:
     """The `ValueError` or `OSError` of a worker that a runner's error tells of, if any."""
     text = str(error)
-    own = re.findall(
-        rf"(?:^|\n|: )(ValueError|OSError): (.*?) \[while running '{_WRITE}", text, re.DOTALL
-    )
+    told = rf"^(?:.*: )?(ValueError|OSError): (.*) \[while running '{_WRITE}"
+    own = re.findall(told, text, re.MULTILINE)
     if own:
         kind, message = own[-1]
         return {"ValueError": ValueError, "OSError": OSError}[kind](message)

@@ -20,6 +20,7 @@ from hope_jax.data.sources import check_fraction, check_layout, find_files
 
 SHARD_BYTES = 256_000_000  # of input; C4 has a file per shard then
 FORMAT = 1
+FINISHED = "shards/*.json"  # manifests of finished shards
 _GLOB = set("*?[")
 _WIDEST = 10  # a shard of a small held-out part reads at most so many times more
 
