@@ -21,6 +21,7 @@ from hope_jax.checkpoint.storage import (
     read_json,
 )
 from hope_jax.config import TrainConfig, from_dict
+from hope_jax.config.paths import local_path
 from hope_jax.data import Tokenizer, load_tokenizer
 from hope_jax.models import LanguageModel
 
@@ -60,7 +61,7 @@ def load(path: str | Path) -> Loaded:
       ValueError: what is there is no checkpoint, or cannot be read, or a newer version of
         hope_jax wrote it.
     """
-    path = Path(path).expanduser()
+    path = local_path(path, "the run or checkpoint")
     if not path.exists():
         raise FileNotFoundError(f"there is no run or checkpoint at {path}")
     broken: list[CorruptCheckpoint] = []

@@ -1,7 +1,8 @@
 """The program `hope`: picks a subcommand and imports only that one.
 
 A subcommand `x` is the module `hope_jax.cli.x` with `HELP`, `add_arguments(parser)` and
-`run(args)`, which returns an exit status or None. This module imports nothing heavy, so
+`run(args)`, which returns an exit status or None. With `PASSES_ON`, what follows a `--` is not
+parsed here but in `args.passed_on`. This module imports nothing heavy, so
 that `hope --help` answers at once.
 
 Exit status: 0 done; 2 a mistake that the user can mend, told in one message; 130 and 143
@@ -51,7 +52,18 @@ def main(argv: list[str] | None = None) -> int:
     parsers[chosen].description = module.__doc__
     parsers[chosen].formatter_class = argparse.RawDescriptionHelpFormatter
     module.add_arguments(parsers[chosen])
-    return _run(module, parser.parse_args(argv))
+    argv, passed_on = cut(module, argv)
+    args = parser.parse_args(argv)
+    args.passed_on = passed_on
+    return _run(module, args)
+
+
+def cut(module, argv: list[str]) -> tuple[list[str], list[str]]:
+    """A command line in two: what `module` parses, and what it passes on to a library."""
+    if not getattr(module, "PASSES_ON", False) or "--" not in argv:
+        return argv, []
+    place = argv.index("--")
+    return argv[:place], argv[place + 1 :]
 
 
 def _run(module, args: argparse.Namespace) -> int:

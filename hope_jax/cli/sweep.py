@@ -66,10 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, or train; 1 if a run failed."""
+    from hope_jax.config.paths import local_path
     from hope_jax.config.sweeps import load_sweep
 
     points = load_sweep(args.file, args.set)
-    folder = args.workdir or Path("runs") / Path(args.file.partition(":")[0]).stem
+    folder = local_path(
+        args.workdir or Path("runs") / Path(args.file.partition(":")[0]).stem, "--workdir"
+    )
     rows = _rows(points, args)
     if args.list:
         _list(points if rows is None else rows, folder)

@@ -1,7 +1,9 @@
-"""A TFDS builder that writes token records as ArrayRecord, without TensorFlow.
+"""Token records as ArrayRecord datasets of TFDS, without TensorFlow.
 
 TFDS holds what it writes in memory, and from 1 GB on asks TensorFlow for help. A long stream
-is therefore written as several datasets of `PART` records, one after the other.
+is therefore written as several datasets of `PART` records, one after the other. Where several
+workers write, each writes files of one dataset by itself (`write_shard`), and `describe_shards`
+says what TFDS has to know of them.
 """
 
 from __future__ import annotations
@@ -16,11 +18,23 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from hope_jax.data.records import RECORD
 
 PART = 50_000  # 205 million tokens; 435 MB with 16-bit tokens, 845 MB with 32-bit tokens
 _NAME, _VERSION = "hope_tokens", "1.0.0"
+
+
+def features(dtype: Any) -> tfds.features.FeaturesDict:
+    """What a record is to TFDS."""
+    tensor = tfds.features.Tensor
+    return tfds.features.FeaturesDict(
+        {
+            "tokens": tensor(shape=(RECORD,), dtype=dtype, encoding="bytes"),
+            "starts": tensor(shape=(RECORD // 8,), dtype=np.uint8, encoding="bytes"),
+        }
+    )
 
 
 class HopeTokens(tfds.core.GeneratorBasedBuilder):
@@ -49,16 +63,10 @@ class HopeTokens(tfds.core.GeneratorBasedBuilder):
         super().__init__(data_dir=str(data_dir), file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
-        tensor = tfds.features.Tensor
         return tfds.core.DatasetInfo(
             builder=self,
             description="A flat stream of token ids in records of fixed size.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "tokens": tensor(shape=(RECORD,), dtype=self._dtype, encoding="bytes"),
-                    "starts": tensor(shape=(RECORD // 8,), dtype=np.uint8, encoding="bytes"),
-                }
-            ),
+            features=features(self._dtype),
             disable_shuffling=True,  # position in the file is position in the stream
         )
 
@@ -100,6 +108,67 @@ def write_parts(
             return
         some = itertools.chain([first], itertools.islice(records, part - 1))
         HopeTokens(_part_folder(folder, split, number), split, some, dtype).write()
+
+
+def write_shard(
+    path: pathlib.Path, records: Iterable[dict[str, np.ndarray]], dtype: Any
+) -> None:
+    """Write one file of a dataset, record by record, as TFDS writes them.
+
+    Equal records give equal files: the fields of a record are in a fixed order, which TFDS
+    leaves open.
+
+    Raises:
+      OSError: it could not be written, e.g. the disk is full.
+    """
+    form = features(dtype)
+    example = tfds.core.example_serializer.ExampleSerializer(form.get_serialized_info())
+    try:
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        try:
+            for record in records:
+                made = example.get_tf_example(form.encode_example(record))
+                writer.write(made.SerializeToString(deterministic=True))
+        finally:
+            writer.close()
+    except RuntimeError as error:  # how the ArrayRecord writer reports the system's
+        raise OSError(str(error)) from error
+
+
+def shard_file(split: str, number: int, shards: int) -> str:
+    """Where shard `number` of `shards` is, relative to the prepared folder."""
+    name = f"{_NAME}-{split}.array_record-{number:05}-of-{shards:05}"
+    return str(_part_folder(pathlib.Path(), split, 0) / _NAME / _VERSION / name)
+
+
+def describe_shards(
+    folder: pathlib.Path, split: str, records: Sequence[int], size: int, dtype: Any
+) -> list[str]:
+    """Make a dataset of shards: write its description into `folder`.
+
+    Args:
+      folder: the prepared folder, or one that stands for it.
+      split: the split that the shards are.
+      records: of each shard.
+      size: bytes of all shards.
+      dtype: type of the tokens.
+
+    Returns:
+      The files that were written, relative to `folder`.
+    """
+    part = _part_folder(folder, split, 0)
+    home = part / _NAME / _VERSION
+    home.mkdir(parents=True)
+    info = HopeTokens(part, split, (), dtype).info
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=home, dataset_name=_NAME, split=split, filetype_suffix="array_record"
+    )
+    described = tfds.core.SplitInfo(
+        name=split, shard_lengths=list(records), num_bytes=size, filename_template=template
+    )
+    info.set_splits(tfds.core.splits.SplitDict([described]))
+    info.write_to_directory(home)
+    return sorted(str(path.relative_to(folder)) for path in home.iterdir())
 
 
 class Parts(Sequence):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 
 from hope_jax.config import DataConfig
+from hope_jax.config.paths import local_path
 from hope_jax.data.batches import Dataset
 from hope_jax.data.builder import Parts
 from hope_jax.data.cache import prepared_corpus
 from hope_jax.data.manifest import Manifest
 from hope_jax.data.records import TokenStream
 from hope_jax.data.tokenizers import Tokenizer, load_tokenizer
+from hope_jax.data.verify import check_sizes
 from hope_jax.data.windows import Windows
 
 
@@ -33,15 +34,16 @@ def open_dataset(
         `hope_jax.parallel.local_rows`. None: all.
 
     Raises:
-      ValueError: no such data or split, another tokenizer, a split too short for one
-        window or batch, or rows that no batch has.
+      ValueError: no such data or split, a shard that is missing or has another size than
+        the manifest says, another tokenizer, a split too short for one window or batch, or
+        rows that no batch has.
 
     >>> dataset = open_dataset(DataConfig(batch=4, length=32))
     >>> batch = next(iter(dataset))
     >>> batch["tokens"].shape, batch["reset"].shape, dataset.vocab_size
     ((4, 33), (4, 32), 256)
     """
-    folder = pathlib.Path(config.path).expanduser() if config.path else prepared_corpus()
+    folder = local_path(config.path, "data.path") if config.path else prepared_corpus()
     manifest = Manifest.read(folder)
     if split not in manifest.splits:
         raise ValueError(f"{folder} has no split {split!r}; it has {list(manifest.splits)}")
@@ -66,10 +68,10 @@ def open_dataset(
             f"{config.length} needs {config.length + 1}; use a smaller data.length or "
             f"{_more(split)}"
         )
+    info = manifest.splits[split]
+    check_sizes(folder, info.shards)
     windows = Windows(
-        stream=TokenStream(
-            Parts(folder, split, -(-tokens // manifest.record), manifest.part), tokens
-        ),
+        stream=TokenStream(Parts(folder, split, info.records, manifest.part), info.streams),
         length=config.length,
         seed=config.seed if split == "train" else None,
         documents=config.reset == "document",

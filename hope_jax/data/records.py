@@ -3,7 +3,8 @@ read by position.
 
 A split is one flat stream of tokens. Record r holds tokens [r * RECORD, (r + 1) * RECORD)
 and one bit per token that says whether a document starts there; the last one is filled up
-with zeros, and the manifest says how many tokens there are.
+with zeros, and the manifest says how many tokens there are. A split that several workers wrote
+is several such streams, its shards, one after the other; each begins with a new record.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ RECORD = 4096
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger]:
     """The smallest unsigned type, of 16 or 32 bits, that holds every id."""
     return np.uint16 if vocab_size <= 1 << 16 else np.uint32
+
+
+def records_of(tokens: int) -> int:
+    """Records that a stream of `tokens` fills."""
+    return -(-tokens // RECORD)
+
+
+def record_bytes(record: dict[str, np.ndarray]) -> bytes:
+    """What the checksum of a stream is taken over."""
+    return record["tokens"].tobytes() + record["starts"].tobytes()
 
 
 @dataclasses.dataclass
@@ -62,9 +73,9 @@ def write_records(
     filled = 0
 
     def record() -> dict[str, np.ndarray]:
-        packed = np.packbits(starts, bitorder="little")
-        digest.update(tokens.tobytes() + packed.tobytes())
-        return {"tokens": tokens.copy(), "starts": packed}
+        made = {"tokens": tokens.copy(), "starts": np.packbits(starts, bitorder="little")}
+        digest.update(record_bytes(made))
+        return made
 
     for ids, first in _tokenize(documents, tokenizer, stats, advance):
         stats.tokens += len(ids)
@@ -112,11 +123,15 @@ class TokenStream:
 
     Args:
       source: random access to the records.
-      tokens: number of tokens in the stream.
+      shards: tokens of each shard, in order; a plain number is one shard.
     """
 
-    def __init__(self, source: Sequence[dict[str, Any]], tokens: int):
-        self.tokens = tokens
+    def __init__(self, source: Sequence[dict[str, Any]], shards: int | Sequence[int]):
+        shards = [shards] if isinstance(shards, int) else list(shards)
+        self._tokens = np.cumsum([0, *shards])  # before each shard
+        self._records = np.cumsum([0, *map(records_of, shards)])
+        self.tokens = int(self._tokens[-1])
+        self._shards = shards
         self._source = source
         # decoding a record costs far more than cutting a window from it, and a record holds
         # many windows; 4096 records are 35 MB of 16-bit tokens
@@ -126,16 +141,24 @@ class TokenStream:
         """Tokens [start, stop) as int32, and as bool which of them start a document."""
         if not 0 <= start <= stop <= self.tokens:
             raise IndexError(f"[{start}, {stop}) is not within {self.tokens} tokens")
-        if start == stop:
-            return np.zeros(0, np.int32), np.zeros(0, bool)
-        first, last = start // RECORD, (stop - 1) // RECORD
-        records = [self._record(index) for index in range(first, last + 1)]
+        tokens, starts = [np.zeros(0, np.int32)], [np.zeros(0, bool)]
+        while start < stop:
+            shard = int(np.searchsorted(self._tokens, start, side="right")) - 1
+            begun, end = self._tokens[shard : shard + 2]
+            some = self._read(self._records[shard], start - begun, min(stop, end) - begun)
+            tokens.append(some[0].astype(np.int32))
+            starts.append(some[1].astype(bool))
+            start = min(stop, end)
+        return np.concatenate(tokens), np.concatenate(starts)
+
+    def _read(self, begun: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens [start, stop) of the shard whose first record is `begun`."""
+        first, last = int(start) // RECORD, int(stop - 1) // RECORD
+        records = [self._record(int(begun) + index) for index in range(first, last + 1)]
         here = slice(start - first * RECORD, stop - first * RECORD)
-        tokens = np.concatenate([record["tokens"] for record in records])[here]
-        starts = np.unpackbits(
-            np.concatenate([record["starts"] for record in records]), bitorder="little"
-        )
-        return tokens.astype(np.int32), starts[here].astype(bool)
+        tokens = np.concatenate([record["tokens"] for record in records])
+        starts = np.concatenate([record["starts"] for record in records])
+        return tokens[here], np.unpackbits(starts, bitorder="little")[here]
 
     def __reduce__(self):
-        return TokenStream, (self._source, self.tokens)  # reader processes cache on their own
+        return TokenStream, (self._source, self._shards)  # reader processes cache on their own

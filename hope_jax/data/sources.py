@@ -14,6 +14,14 @@ from typing import Any, Protocol
 
 from hope_jax.data import corpus
 from hope_jax.data.documents import Document, split_documents
+from hope_jax.data.lines import (
+    READ_ERRORS,
+    json_documents,
+    plain,
+    read_lines,
+    separated_documents,
+    unreadable,
+)
 
 
 class Source(Protocol):
@@ -43,13 +51,15 @@ class CorpusSource:
 
 
 class TextSource:
-    """Text files: each is a document, or several with a separator line.
+    """Text files: each is a document, or several with a separator line or as JSON lines.
 
     Args:
       paths: files and folders; folders are read recursively in name order, without hidden
         files.
       pattern: which files of a folder, e.g. "*.txt".
       separator: a line that ends one document and starts the next; it is not kept.
+      jsonl: every line is a JSON object whose field of this name is a document; files that
+        end in .gz are unpacked.
       validation: fraction of bytes, from the end, that is held out.
       validation_paths: hold out these files and folders instead.
 
@@ -64,15 +74,17 @@ class TextSource:
         *,
         pattern: str = "*",
         separator: str | None = None,
+        jsonl: str | None = None,
         validation: float = 0.1,
         validation_paths: Sequence[str | pathlib.Path] = (),
     ):
         check_fraction(validation)
+        check_layout(separator, jsonl)
         self._paths = {"train": list(paths), "validation": list(validation_paths)}
         self._files = {
-            split: _files(some, pattern) for split, some in self._paths.items() if some
+            split: find_files(some, pattern) for split, some in self._paths.items() if some
         }
-        self._separator = separator
+        self._separator, self._jsonl = separator, jsonl
         self._validation = validation
 
     def describe(self) -> dict[str, Any]:
@@ -81,6 +93,7 @@ class TextSource:
             "paths": {split: list(map(str, some)) for split, some in self._paths.items()},
             "files": sum(map(len, self._files.values())),
             "separator": self._separator,
+            **({"jsonl": self._jsonl} if self._jsonl is not None else {}),
         }
 
     def documents(self, split: str) -> Iterator[Document]:
@@ -94,17 +107,34 @@ class TextSource:
 
     @functools.cached_property
     def _size(self) -> int:
-        if self._separator is None:
+        if self._separator is None and self._jsonl is None:
             return sum(file.stat().st_size for some in self._files.values() for file in some)
         return sum(len(d.data) for split in self._files for d in self._read(split))
 
     def _read(self, split: str) -> Iterator[Document]:
         for file in self._files[split]:
-            whole = Document(str(file), _content(file))
-            if self._separator is None:
-                yield whole
+            if self._separator is None and self._jsonl is None:
+                yield Document(str(file), content(file))
             else:
-                yield from _separate(whole, self._separator.encode("utf-8"))
+                yield from self._parts(file)
+
+    def _parts(self, file: pathlib.Path) -> Iterator[Document]:
+        try:
+            with file.open("rb") as opened:
+                if self._jsonl is not None:
+                    lines = read_lines(plain(opened, str(file)))
+                    yield from json_documents(lines, str(file), self._jsonl)
+                else:
+                    separator = self._separator.encode("utf-8")
+                    yield from separated_documents(read_lines(opened), str(file), separator)
+        except READ_ERRORS as error:
+            raise unreadable(str(file), error) from None
+
+
+def check_layout(separator: str | None, jsonl: str | None) -> None:
+    """Raise `ValueError` where files are to be cut into documents in two ways at once."""
+    if separator is not None and jsonl is not None:
+        raise ValueError("--separator and --jsonl exclude each other")
 
 
 def check_fraction(validation: float) -> None:
@@ -115,7 +145,7 @@ def check_fraction(validation: float) -> None:
         )
 
 
-def _files(paths: Sequence[str | pathlib.Path], pattern: str) -> list[pathlib.Path]:
+def find_files(paths: Sequence[str | pathlib.Path], pattern: str) -> list[pathlib.Path]:
     """The files of `paths` in order."""
     files = []
     for path in map(pathlib.Path, paths):
@@ -135,24 +165,16 @@ def _files(paths: Sequence[str | pathlib.Path], pattern: str) -> list[pathlib.Pa
     return files
 
 
-def _content(file: pathlib.Path) -> bytes | mmap.mmap:
+def content(file: pathlib.Path) -> bytes | mmap.mmap:
+    """A whole file, of which only what is looked at is in memory.
+
+    Raises:
+      ValueError: it cannot be read.
+    """
     try:
         with file.open("rb") as opened:
             if os.fstat(opened.fileno()).st_size == 0:
                 return b""
             return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:  # not the fault of the folder that is being written
-        raise ValueError(f"{file} cannot be read: {error.strerror or error}") from None
-
-
-def _separate(document: Document, separator: bytes) -> Iterator[Document]:
-    """Cut at lines that are exactly `separator` (LF or CRLF)."""
-    data, start, line = document.data, 0, 0
-    while line < len(data):
-        line_end = data.find(b"\n", line)
-        following = len(data) if line_end < 0 else line_end + 1
-        if data[line:following].rstrip(b"\r\n") == separator:
-            yield document.slice(start, line)
-            start = following
-        line = following
-    yield document.slice(start)
+    except OSError as error:
+        raise unreadable(str(file), error) from None

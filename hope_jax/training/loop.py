@@ -14,6 +14,7 @@ from rich.console import Console
 
 from hope_jax.checkpoint import CheckpointManager
 from hope_jax.config import TrainConfig
+from hope_jax.config.paths import local_path
 from hope_jax.data import Dataset, open_dataset
 from hope_jax.data.cache import prepared_corpus
 from hope_jax.models import LanguageModel, abstract_params
@@ -82,7 +83,7 @@ def train(
         fit, or (`finite.NonFinite`) the run diverged.
       OSError: a checkpoint could not be written; the one before it is intact.
     """
-    workdir = Path(workdir)
+    workdir = local_path(workdir, "the work folder")
     display = ProgressDisplay(config.steps, None if is_main() else Console(quiet=True))
     with contextlib.ExitStack() as stack:
         claimed = claim(workdir, config, change_optimizer)

@@ -11,7 +11,7 @@ import jax
 import pytest
 
 import hope_jax
-from hope_jax.cli.main import COMMANDS
+from hope_jax.cli.main import COMMANDS, cut
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(hope_jax.__file__).parent
@@ -83,7 +83,7 @@ def test_commands_parse(line):
     module = importlib.import_module(f"hope_jax.cli.{command}")
     parser = argparse.ArgumentParser(exit_on_error=False)
     module.add_arguments(parser)
-    args = parser.parse_args(options)
+    args = parser.parse_args(cut(module, options)[0])
     if getattr(args, "config", None):
         assert (ROOT / args.config).is_file()
 

@@ -1,7 +1,7 @@
 """Tokenizers behind one protocol: bytes, SentencePiece, Hugging Face `tokenizer.json`."""
 
 from hope_jax.data.tokenizers.byte import ByteTokenizer
-from hope_jax.data.tokenizers.make import load_tokenizer, make_tokenizer
+from hope_jax.data.tokenizers.make import load_tokenizer, make_tokenizer, tokenizer_files
 from hope_jax.data.tokenizers.protocol import Tokenizer
 
-__all__ = ["ByteTokenizer", "Tokenizer", "load_tokenizer", "make_tokenizer"]
+__all__ = ["ByteTokenizer", "Tokenizer", "load_tokenizer", "make_tokenizer", "tokenizer_files"]

@@ -50,6 +50,11 @@ def make_tokenizer(
     )
 
 
+def tokenizer_files() -> list[str]:
+    """Names that a tokenizer may have in a prepared folder; there is one of them."""
+    return list(_LOADERS)
+
+
 def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
     """Load the tokenizer saved in a folder, or a `.model` or `.json` file.
 

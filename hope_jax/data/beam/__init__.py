@@ -1,0 +1,1 @@
+"""Preparation by many workers, with Apache Beam; the extra `beam`."""
