@@ -43,22 +43,28 @@ from hope_jax.config import (
 )
 
 OUT = Path(__file__).resolve().parent.parent / "results" / "pods" / "faults"
-STEPS = 60
-ENDS_WITHIN = 240  # seconds
+STEPS = 40
+AFTER = 20  # steps, something breaks
+ENDS_WITHIN = 600  # seconds
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_NUM_CPU_DEVICES": "1",
+    "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="fault-programs-"),
+}
 CONFIG = TrainConfig(
     name="faults",
     model=ModelConfig(
-        dim=64,
+        dim=32,
         depth=2,
         mixer=SelfModifyingConfig(heads=2, chunk=16, rate_hidden=8),
-        cms=CMSConfig((1, 4), hidden=128),
+        cms=CMSConfig((1, 4), hidden=64),
     ),
-    data=DataConfig(batch=8, length=64),
+    data=DataConfig(batch=8, length=32),
     optim=OptimConfig(warmup=5),
     steps=STEPS,
     log_every=1,
     eval_every=1_000,
-    checkpoint_every=20,
+    checkpoint_every=15,
     sample_tokens=0,
     position_plot=False,
     ngrams=False,
@@ -71,7 +77,7 @@ class Fault:
 
     Attributes:
       what: in words.
-      do: to the processes (pids by rank), once step 30 is done; None: nothing.
+      do: to the processes (pids by rank), after step `AFTER`; None: nothing.
       small_files: rank of a process that can write no large file, as on a full disk.
       elsewhere: rank of a process whose work folder is not that of the others.
       again: number of processes that go on.
@@ -129,7 +135,7 @@ class Run:
             with log.open("w") as out:
                 watcher = subprocess.Popen(
                     command,
-                    env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
+                    env=os.environ | ENVIRONMENT,
                     stdout=out,
                     stderr=subprocess.STDOUT,
                 )
@@ -187,7 +193,7 @@ def try_fault(name: str, baseline: dict[int, float], out: Path) -> dict:
     run = Run(folder, 4, out / name, fault)
     began = time.monotonic()
     if fault.do is not None:
-        run.reach(30)
+        run.reach(AFTER)
         began = time.monotonic()
         fault.do(run.trainers())
     statuses = run.end(all_but=2 if name == "hang" else None)
@@ -235,8 +241,8 @@ def write_page(results: dict[str, dict], out: Path) -> str:
     python experiments/pods/faults.py
 
 Processes of `hope train` on one machine (2 CPU cores shared with other jobs; {where}),
-HOPE of 2 layers and width 64, {STEPS} steps, a checkpoint every {CONFIG.checkpoint_every}.
-Faults are done after step 30. Then the same command is given again, to 2 processes if nothing
+HOPE of 2 layers and width 32, {STEPS} steps, a checkpoint every {CONFIG.checkpoint_every}.
+Faults are done after step {AFTER}. Then the same command is given again, to 2 processes if nothing
 else is said. The last column is the largest relative difference, over all {STEPS} steps,
 between the run that was broken and a run of one process that nobody disturbed: rounding of
 sums over processes, and nothing else. What came after the last checkpoint is computed again;
