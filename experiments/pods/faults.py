@@ -242,10 +242,10 @@ def write_page(results: dict[str, dict], out: Path) -> str:
 
 Processes of `hope train` on one machine (2 CPU cores shared with other jobs; {where}),
 HOPE of 2 layers and width 32, {STEPS} steps, a checkpoint every {CONFIG.checkpoint_every}.
-Faults are done after step {AFTER}. Then the same command is given again, to 2 processes if nothing
-else is said. The last column is the largest relative difference, over all {STEPS} steps,
-between the run that was broken and a run of one process that nobody disturbed: rounding of
-sums over processes, and nothing else. What came after the last checkpoint is computed again;
+Faults are done after step {AFTER}. Then the same command is given again, to 2 processes if
+nothing else is said. The last column is the largest relative difference, over all {STEPS}
+steps, between the run that was broken and a run of one process that nobody disturbed: rounding
+of sums over processes, and nothing else. What came after the last checkpoint is computed again;
 nothing else is lost. "Ended after" is the time from the fault (in cases that begin with it,
 from the start) to the end of the last process.
 
