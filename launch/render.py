@@ -2,8 +2,9 @@
 
     python3 launch/render.py launch/jobset.yaml NAME=run HOSTS:=16 ... -- hope train ...
 
-In a template, `$NAME` stands for a value, written as JSON, which is YAML too: `NAME=text` gives
-text and `NAME:=16` a number. A line that ends in `# if NAME` is there only if NAME is not empty.
+In a template, `$NAME` stands for a value, written as JSON, which is YAML too: `NAME=text`
+gives text and `NAME:=16` a number. A line that ends in `# if NAME` is there only if NAME is not
+empty.
 `$COMMAND` is the list of words after `--`, and `$ENV` the list of the container's variables.
 """
 
