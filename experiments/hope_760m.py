@@ -50,6 +50,7 @@ def get_config(variant: str = "hope") -> TrainConfig:
         name=f"{variant}_760m",
         model=ModelConfig(
             vocab_size=32_000,
+            vocab_multiple=128,
             dim=1536,
             depth=24,
             mixer=mixer,

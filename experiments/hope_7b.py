@@ -47,6 +47,7 @@ def get_config(variant: str = "hope") -> TrainConfig:
         name=f"{variant}_7b",
         model=ModelConfig(
             vocab_size=32_000,
+            vocab_multiple=128,
             dim=4096,
             depth=32,
             mixer=mixer,

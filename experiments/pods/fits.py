@@ -65,9 +65,8 @@ def mesh_for(config: TrainConfig, slice_name: str) -> MeshConfig:
     return MeshConfig(data=devices // tensor // fsdp, fsdp=fsdp, tensor=tensor)
 
 
-def compile_pair(preset: str, variant: str, slice_name: str) -> dict:
+def compile_for_slice(config: TrainConfig, slice_name: str) -> dict:
     """The report of the first number of micro-batches that fits, with that number."""
-    config = load_config(f"{HERE.parent / preset}.py:{variant}")
     config = dataclasses.replace(config, mesh=mesh_for(config, slice_name))
     shares = config.mesh.data * config.mesh.fsdp
     accumulate, report = 1, None
@@ -158,7 +157,8 @@ def main() -> None:
     for preset, variant, slice_name in [] if args.only_table else track(pairs, "compiling"):
         file = args.out / f"{preset}-{variant}-{find_slice(slice_name).name}.json"
         if not file.exists():
-            found = compile_pair(preset, variant, slice_name)
+            config = load_config(f"{HERE.parent / preset}.py:{variant}")
+            found = compile_for_slice(config, slice_name)
             file.write_text(json.dumps(found, indent=2) + "\n")
     print(write_table(args.out))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,28 @@ def context() -> ocp.Context:
     return settings
 
 
+class _Tracebacks(logging.Filter):
+    """Keeps the tracebacks of Orbax's threads out of the log: `Writer` raises them in a line.
+
+    Of several processes, one whose write failed goes on to wait for the others, up to 20
+    minutes, before Orbax raises. `last` tells what it waits with.
+    """
+
+    last: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is for people."""
+        if not (record.exc_info and "orbax" in record.pathname):
+            return True
+        self.last = record.exc_info[1]
+        return False
+
+
+_tracebacks = _Tracebacks()
+logging.getLogger("absl").addFilter(_tracebacks)
+_PATIENCE_SECONDS = 5  # with a write that failed and does not end
+
+
 class Writer:
     """Writes snapshots in the background and keeps the newest `keep` of them."""
 
@@ -56,8 +79,9 @@ class Writer:
             )
         except OSError as error:
             raise WriteFailed(f"cannot use {directory} for checkpoints: {error}") from error
-        self._thread = ThreadPoolExecutor(1, "checkpoint")
-        self._pending: tuple[int, Future] | None = None
+        self._thread = futures.ThreadPoolExecutor(1, "checkpoint")
+        self._pending: tuple[int, futures.Future] | None = None
+        self._stuck = False  # waiting for other processes after a failure
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints there are, oldest first."""
@@ -77,6 +101,7 @@ class Writer:
         tables = {name: _table(arrays) for name, arrays in items.items()}
         contents = {"format": FORMAT, "step": snapshot.step, "items": tables}
         items |= {"position": snapshot.position, "config": snapshot.config}
+        _tracebacks.last = None
         try:
             response = self._orbax.save_checkpointables_async(
                 snapshot.step, items | {"contents": contents}, force=True
@@ -92,7 +117,7 @@ class Writer:
             return
         (step, done), self._pending = self._pending, None
         try:
-            done.result()
+            self._result_of(done)
         except Exception as error:
             raise self._failure(step, error) from error
 
@@ -101,8 +126,17 @@ class Writer:
         try:
             self.wait()
         finally:
-            self._thread.shutdown()
-            self._orbax.close()
+            self._thread.shutdown(wait=not self._stuck)
+            if not self._stuck:
+                self._orbax.close()
+
+    def _result_of(self, done: futures.Future) -> None:
+        while not done.done():
+            futures.wait([done], _PATIENCE_SECONDS)
+            if jax.process_count() > 1 and _tracebacks.last is not None and not done.done():
+                self._stuck = True
+                raise _tracebacks.last
+        done.result()
 
     def _finish(self, step: int, response: Any) -> None:
         response.result()

@@ -91,10 +91,12 @@ def _summary(config: TrainConfig) -> Section:
     table = _table("component", ">parameters")
     for name, count in counts.by_component.items():
         table.add_row(name, f"{count:,}")
+    rows = model.vocab_rows
+    padded = f" padded to {rows}" if rows > model.vocab_size else ""
     note = (
         f"mixer {model.mixer.type}, depth {model.depth}, width {model.dim}, "
         f"CMS {model.cms.variant} of hidden width {model.cms_hidden}, "
-        f"vocabulary {model.vocab_size}, {model.dtype}"
+        f"vocabulary {model.vocab_size}{padded}, {model.dtype}"
     )
     return Section(f"{config.name}: {counts.total:,} parameters", table, note)
 

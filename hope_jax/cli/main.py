@@ -66,11 +66,12 @@ def _run(module, args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("HOPE_TRACEBACK") == "1":
             raise
-        print(f"hope {args.command}: error: {_message(error)}", file=sys.stderr)
+        print(f"hope {args.command}: error: {message(error)}", file=sys.stderr)
         return 2
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
+    """What to tell of a mistake."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

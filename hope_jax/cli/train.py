@@ -8,9 +8,12 @@ exit status is then 143 or 130.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 from hope_jax.cli.arguments import add_config
+from hope_jax.cli.main import message
 from hope_jax.cli.supervise import is_watched, watch
 
 HELP = "train a model, or go on with a run that was stopped"
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     workdir = args.workdir or Path("runs") / config.name
 
     # after the configuration: its errors come at once
-    from hope_jax.parallel.processes import Peers, is_main, join
+    from hope_jax.parallel.processes import Peers, is_main, join, leave
 
     peers = Peers(args.coordinator, args.processes, args.process)
     several = args.distributed or peers.coordinator is not None
@@ -66,7 +69,13 @@ def run(args: argparse.Namespace) -> int:
 
     if several:
         join(peers)
-    outcome = train(config, workdir, change_optimizer=args.change_optimizer)
+    try:
+        outcome = train(config, workdir, change_optimizer=args.change_optimizer)
+    except (ValueError, OSError) as error:
+        if not several or os.environ.get("HOPE_TRACEBACK") == "1":
+            raise
+        print(f"hope train: error: {message(error)}", file=sys.stderr)
+        leave(2)
     if outcome.stopped is not None:
         if is_main():
             print(

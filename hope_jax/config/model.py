@@ -40,9 +40,14 @@ class CMSConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A language model: embedding, `depth` blocks of (mixer, CMS), tied head."""
+    """A language model: embedding, `depth` blocks of (mixer, CMS), tied head.
+
+    `vocab_multiple` adds rows to the embedding, up to a multiple of it, for meshes that split
+    the vocabulary: 128 x mesh.tensor fits the lanes of a TPU. Added ids are never predicted.
+    """
 
     vocab_size: int = 256
+    vocab_multiple: int = 1
     dim: int = 256
     depth: int = 4
     mixer: MixerConfig = SelfModifyingConfig()
@@ -54,7 +59,7 @@ class ModelConfig:
     scan_layers: bool = True  # one compiled block for all layers
 
     def __post_init__(self):
-        for field in ("vocab_size", "dim", "depth"):
+        for field in ("vocab_size", "vocab_multiple", "dim", "depth"):
             value = getattr(self, field)
             require(value >= 1, f"model.{field} is {value}; use at least 1")
         for field in ("norm_eps", "init_std"):
@@ -63,6 +68,15 @@ class ModelConfig:
         choose("model.dtype", self.dtype, "float32", "bfloat16")
         choose("model.remat", self.remat, "none", "block")
         self.mixer.validate(self.dim)
+
+    @property
+    def vocab_rows(self) -> int:
+        """Rows of the embedding, and scores per token: `vocab_size` and what pads it.
+
+        >>> ModelConfig(vocab_size=50_257, vocab_multiple=128).vocab_rows
+        50304
+        """
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
     @property
     def cms_hidden(self) -> int:

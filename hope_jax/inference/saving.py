@@ -96,7 +96,7 @@ def load_state(path: str | Path, model: LanguageModel, params: Any, tokenizer: A
     batch = len(arrays["logits_BW"])
     like = Stream(
         abstract_state(model.config, batch),
-        jax.ShapeDtypeStruct((batch, model.config.vocab_size), jnp.float32),
+        jax.ShapeDtypeStruct((batch, model.config.vocab_rows), jnp.float32),
     )
     wanted = _named(like)
     wrong = sorted(set(arrays) ^ set(wanted)) or [

@@ -18,6 +18,7 @@ from flax import struct
 from hope_jax.inference.apart import put_together, read_token, take_apart
 from hope_jax.inference.sampling import Sampling, sample
 from hope_jax.layers.attention import AttentionState, reserve
+from hope_jax.layers.embed import without_padding
 from hope_jax.models import LanguageModel, next_token_losses
 
 PIECES = (512, 64)  # tokens read in parallel; what is left over goes token by token
@@ -53,7 +54,8 @@ def fresh(model: LanguageModel, params: Any, batch: int = 1) -> Stream:
     """A stream that has read nothing: every memory at its learned initial value."""
     none_BT = jnp.zeros((batch, 0), jnp.int32)
     state = model.apply({"params": params}, none_BT).state
-    return Stream(state, jnp.zeros((batch, model.config.vocab_size), jnp.float32))
+    even_BW = jnp.zeros((batch, model.config.vocab_rows), jnp.float32)
+    return Stream(state, without_padding(model.config, even_BW))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "writes"), donate_argnames=("stream",))

@@ -19,25 +19,49 @@ class Embed(nn.Module):
     """One table for reading and predicting tokens.
 
     `init_std` is small enough that the first logits are near zero: the first loss is
-    about `ln(vocab_size)`.
+    about `ln(vocab_size)`. Rows that pad the table (`vocab_multiple`) start at zero and stay
+    there.
     """
 
     config: ModelConfig
 
     def setup(self):
-        shape, axes = (self.config.vocab_size, self.config.dim), ("vocab", "embed")
-        init = nn.with_logical_partitioning(cut_normal(self.config.init_std), axes)
+        shape, axes = (self.config.vocab_rows, self.config.dim), ("vocab", "embed")
+        init = nn.with_logical_partitioning(self._first_table, axes)
         self.table_WD = self.param("table", init, shape, jnp.float32)
 
     def __call__(self, tokens_BT: jax.Array) -> jax.Array:
-        """Vectors of the tokens, `x_BTD` in the compute type; NaN for ids past the table."""
-        return look_up(self.table_WD, tokens_BT).astype(compute_dtype(self.config))
+        """Vectors of the tokens, `x_BTD` in the compute type; NaN for ids out of range."""
+        x_BTD = look_up(self.table_WD, tokens_BT)
+        if self.config.vocab_rows > self.config.vocab_size:
+            x_BTD = jnp.where(tokens_BT[..., None] < self.config.vocab_size, x_BTD, jnp.nan)
+        return x_BTD.astype(compute_dtype(self.config))
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
-        """Scores of the next token, `logits_BTW` in float32."""
+        """Scores of the next token, `logits_BTW` in float32; -inf for ids that pad."""
         table_WD = self.table_WD.astype(x_BTD.dtype)
         table_WD = constrain(constrain(table_WD, ("vocab", "embed")), ("vocab", None))
-        return einsum("btd,wd->btw", x_BTD, table_WD, result=jnp.float32)
+        logits_BTW = einsum("btd,wd->btw", x_BTD, table_WD, result=jnp.float32)
+        return without_padding(self.config, logits_BTW)
+
+    def _first_table(self, key, shape, dtype):
+        """As without padding, with rows of zeros below."""
+        words = self.config.vocab_size
+        table_WD = cut_normal(self.config.init_std)(key, (words, *shape[1:]), dtype)
+        return jnp.pad(table_WD, ((0, shape[0] - words), (0, 0)))
+
+
+def without_padding(config: ModelConfig, logits_W: jax.Array) -> jax.Array:
+    """Scores `[..., vocab_rows]` with minus infinity for the ids that pad the vocabulary.
+
+    >>> config = ModelConfig(vocab_size=3, vocab_multiple=4)
+    >>> without_padding(config, jnp.zeros(4)).tolist()
+    [0.0, 0.0, 0.0, -inf]
+    """
+    if config.vocab_rows == config.vocab_size:
+        return logits_W
+    ids_W = jax.lax.broadcasted_iota(jnp.int32, logits_W.shape, logits_W.ndim - 1)
+    return jnp.where(ids_W < config.vocab_size, logits_W, -jnp.inf)
 
 
 def look_up(table_WD: jax.Array, tokens_BT: jax.Array) -> jax.Array:

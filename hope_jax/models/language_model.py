@@ -18,7 +18,7 @@ from hope_jax.layers.norm import RMSNorm
 class Output:
     """What the model returns."""
 
-    logits_BTW: jax.Array  # float32 scores of the next token
+    logits_BTW: jax.Array  # float32 scores of the next token, `[B, T, vocab_rows]`
     state: Any  # fast state of every layer, stacked; reading goes on from it
 
 

@@ -92,9 +92,12 @@ def _divided(path: str, param: NamedAxes, parts: PartitionSpec, mesh: Mesh) -> P
     for size, axis, place in zip(param.shape, param.axes, parts, strict=True):
         fits = place is None or size % mesh.shape[place] == 0
         if not fits and axis != "memory":
+            count = mesh.shape[place]
+            pad = f"set model.vocab_multiple={128 * count}, which pads it (for a new run)"
+            change = pad if axis == "vocab" else "change that width of the model"
             raise ValueError(
-                f"{path}: {size} along {axis!r} cannot be split in {mesh.shape[place]}; choose "
-                f"a mesh.{place} that divides {size}, or change that width of the model"
+                f"{path}: {size} along {axis!r} cannot be split in {count}; choose a "
+                f"mesh.{place} that divides {size}, or {change}"
             )
         kept.append(place if fits else None)
     return PartitionSpec(*kept)

@@ -6,16 +6,20 @@ does, and the others take its answer; where one fails, all of them fail, with it
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 HEARTBEAT_SECONDS = 60  # after which a process that is gone stops the others
+FAREWELL_SECONDS = 30  # that one which ends waits for the others; one that failed ends alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +65,7 @@ def join(peers: Peers, timeout: int = 300) -> None:
             peers.process,
             initialization_timeout=timeout,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=FAREWELL_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         where = f" at {peers.coordinator}" if peers.coordinator else ""
@@ -70,6 +75,19 @@ def join(peers: Peers, timeout: int = 300) -> None:
             "Start all of them, with the same --coordinator and --processes; on a single "
             "machine leave these options out"
         ) from error
+
+
+def leave(status: int) -> NoReturn:
+    """End this process after a failure, whether or not the others fail too.
+
+    Those that do are waited for, so that each can say what was wrong; threads that wait for
+    one that will not come are not.
+    """
+    with contextlib.suppress(RuntimeError):
+        jax.distributed.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def is_main() -> bool:

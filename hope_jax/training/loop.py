@@ -44,7 +44,7 @@ from hope_jax.training.speed import SpeedMeter, peak_flops
 from hope_jax.training.state import to_snapshot
 from hope_jax.training.step import checked
 from hope_jax.training.steplog import StepLog
-from hope_jax.training.workdir import CHECKPOINTS, claim
+from hope_jax.training.workdir import CHECKPOINTS, check_shared, claim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,7 @@ def train(
     with contextlib.ExitStack() as stack:
         claimed = claim(workdir, config, change_optimizer)
         on_main(lambda: stack.enter_context(claimed))
+        check_shared(workdir)
         stack.callback(display.close)
 
         # --------------------------------------------------------------- devices

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from hope_jax.config import TrainConfig, to_dict
+from hope_jax.parallel.processes import of_each, on_main
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 SUMMARY = "summary.json"
+SEEN_WITHIN_SECONDS = 20  # network file systems keep old listings for a while
 
 # Fields that may differ when a run goes on; they do not change what a step computes.
 # `steps` bends the learning-rate schedule from there on, which extending a run asks for.
@@ -61,6 +67,39 @@ def claim(workdir: Path, config: TrainConfig, change_optimizer: bool = False) ->
             ) from None
         _check_config(workdir, config, change_optimizer)
         yield
+
+
+def check_shared(workdir: Path) -> None:
+    """Make sure that all processes of a run see one and the same folder.
+
+    Without this, each would write its part of a checkpoint to a disk of its own, and no
+    checkpoint could ever be read.
+
+    Raises:
+      ValueError: naming the processes that do not see it.
+    """
+    if jax.process_count() == 1:
+        return
+    mark = workdir / "shared"
+    word = on_main(lambda: _write(mark, secrets.token_hex(8)))
+    until = time.monotonic() + SEEN_WITHIN_SECONDS
+    while not (seen := mark.exists() and mark.read_text() == word):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.2)
+    blind = [i for i, found in enumerate(of_each(seen)) if not found]
+    on_main(mark.unlink)
+    if blind:
+        who = f"process {blind[0]} does" if len(blind) == 1 else f"processes {blind} do"
+        raise ValueError(
+            f"{who} not see the work folder {workdir} of process 0; give all of them the same "
+            "--workdir on storage that they share"
+        )
+
+
+def _write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return text
 
 
 def _check_config(workdir: Path, config: TrainConfig, change_optimizer: bool) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -59,30 +60,42 @@ def config(tmp_path_factory):
     )
 
 
-class Processes:
-    """`hope train` in several processes with two devices each."""
+def small_files(size):
+    """For a process that is to find the disk full: no file may become larger."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    def __init__(self, config, folder, count, compiled, workdir="run", **environment):
-        file = folder / f"{workdir}-{count}.json"
+
+class Processes:
+    """`hope train` in several processes with two devices each.
+
+    `before` maps processes to what is done in them before they start, `workdirs` to work
+    folders of their own.
+    """
+
+    def __init__(self, config, folder, count, compiled, workdir="run", before=(), workdirs=()):
+        file = folder / f"{count}.json"
         file.write_text(to_json(config))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         together = ["--coordinator", f"127.0.0.1:{port}", "--processes", str(count)]
-        self.logs = [folder / f"{workdir}-{count}-{i}.log" for i in range(count)]
+        self.logs = [
+            folder / f"{len(list(folder.iterdir()))}-{count}-{i}.log" for i in range(count)
+        ]
         self.running = []
         for i, log in enumerate(self.logs):
             command = [sys.executable, "-m", "hope_jax", "train", "--config", str(file)]
-            command += ["--workdir", str(folder / workdir)]
+            command += ["--workdir", str(dict(workdirs).get(i, folder / workdir))]
             if count > 1:
                 command += [*together, "--process", str(i)]
             settings = {**compiled, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
             with log.open("w") as out:
                 process = subprocess.Popen(
                     command,
-                    env=os.environ | settings | environment,
+                    env=os.environ | settings,
                     stdout=out,
                     stderr=subprocess.STDOUT,
+                    preexec_fn=dict(before).get(i),
                 )
             self.running.append(process)
 
@@ -121,33 +134,36 @@ def alone(config, compiled_once, tmp_path_factory):
     return folder / "run"
 
 
-def test_two_processes_are_one_run(config, alone, compiled_once, tmp_path):
-    run = Processes(config, tmp_path, 2, compiled_once)
-    assert run.end() == [0, 0], run.told()
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_are_one_run(config, alone, compiled_once, tmp_path, count):
+    run = Processes(config, tmp_path, count, compiled_once)
+    assert run.end() == [0] * count, run.told()
     found, expected = losses(tmp_path / "run"), losses(alone)
     assert found.keys() == expected.keys()
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-4)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["device"]["processes"] == 2 and summary["device"]["count"] == 4
+    assert summary["device"]["processes"] == count
+    assert summary["device"]["count"] == 2 * count
     assert "step 12" in run.logs[0].read_text()
-    assert "step 12" not in run.logs[1].read_text()  # one of them speaks
+    assert all("step 12" not in log.read_text() for log in run.logs[1:])  # one of them speaks
     hope_jax.load(tmp_path / "run")
 
 
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_sigterm_to_one_saves_in_all_and_another_number_goes_on(
-    config, alone, compiled_once, tmp_path
+    config, alone, compiled_once, tmp_path, count
 ):
     long = dataclasses.replace(config, steps=2_000, eval_every=10_000)
-    run = Processes(long, tmp_path, 2, compiled_once)
+    run = Processes(long, tmp_path, count, compiled_once)
     run.wait_for("step 20/")
     run.running[1].send_signal(signal.SIGTERM)
-    assert run.end() == [143, 143], run.told()
+    assert run.end() == [143] * count, run.told()
     assert "stopped by SIGTERM at step" in run.logs[0].read_text()
     stopped = max(losses(tmp_path / "run"))
     steps = stopped + 4
-    on = dataclasses.replace(long, steps=steps, mesh=MeshConfig(data=2, fsdp=1))
-    again = Processes(on, tmp_path, 1, compiled_once)
-    assert again.end() == [0], again.told()
+    on = dataclasses.replace(long, steps=steps, mesh=MeshConfig(data=count, fsdp=1))
+    again = Processes(on, tmp_path, count // 2, compiled_once)
+    assert again.end() == [0] * (count // 2), again.told()
     assert f"going on from step {stopped}" in again.logs[0].read_text()
     assert max(losses(tmp_path / "run")) == steps
 
@@ -172,6 +188,39 @@ def test_a_killed_process_stops_the_others_and_nothing_is_lost(
     assert "going on from step" in again.logs[0].read_text()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert 0 < summary["goodput"] < 1
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_one_leaves_the_checkpoint_before(config, compiled_once, tmp_path):
+    wide = dataclasses.replace(config.model, dim=64, cms=CMSConfig((1, 3), hidden=64))
+    config = dataclasses.replace(config, model=wide)
+    run = Processes(config, tmp_path, 2, compiled_once)
+    assert run.end() == [0, 0], run.told()
+    long = dataclasses.replace(config, steps=24)
+    began = time.monotonic()
+    full = Processes(long, tmp_path, 2, compiled_once, before={1: small_files(40_000)})
+    statuses = full.end(seconds=180)
+    assert all(statuses), full.told()
+    assert time.monotonic() - began < 150
+    assert "The checkpoint of step 12 is intact" in full.logs[1].read_text(), full.told()
+    assert "Checkpoint 12 is intact" in full.logs[0].read_text(), full.told()
+    again = Processes(long, tmp_path, 2, compiled_once)
+    assert again.end() == [0, 0], again.told()
+    assert "going on from step 12" in again.logs[0].read_text()
+
+
+def test_a_work_folder_that_is_not_shared_is_noticed(config, compiled_once, tmp_path):
+    run = Processes(config, tmp_path, 2, compiled_once, workdirs={1: tmp_path / "elsewhere"})
+    assert run.end() == [2, 2], run.told()
+    assert all("process 1 does not see" in log.read_text() for log in run.logs), run.told()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_by_all(config, compiled_once, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    run = Processes(config, tmp_path, 2, compiled_once, workdir="file/run")
+    assert run.end() == [2, 2], run.told()
+    assert all("file/run" in log.read_text() for log in run.logs), run.told()
 
 
 def test_a_mistake_is_told_by_all(config, compiled_once, tmp_path):

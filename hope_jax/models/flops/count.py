@@ -70,5 +70,5 @@ def flops_per_token(config: ModelConfig, length: int) -> Flops:
     return Flops(
         mixer=float(config.depth * mixer),
         cms=float(config.depth * feed_forward(config, hidden)),
-        head=float(2 * dim * config.vocab_size),
+        head=float(2 * dim * config.vocab_rows),
     )
