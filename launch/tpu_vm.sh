@@ -94,7 +94,7 @@ create() {
 }
 
 setup() {
-    local folder mount=()
+    local folder status=0 mount=()
     for option in bucket nfs; do
         [ -z "${OPT[$option]:-}" ] || mount+=("--$option" "${OPT[$option]}")
     done
@@ -102,11 +102,12 @@ setup() {
         fail "$ROOT is no git repository; setup copies its last commit"
     [ -z "$(git -C "$ROOT" status --porcelain)" ] || echo "$ME: what is not committed stays here" >&2
     folder=$(mktemp -d)
-    # shellcheck disable=SC2064
-    trap "rm -rf '$folder'" EXIT
     run git -C "$ROOT" archive --format=tar.gz --output="$folder/hope-src.tar.gz" HEAD &&
         run "${queued[@]}" scp "$folder/hope-src.tar.gz" "$NAME:" "${where[@]}" "${all[@]}" &&
-        on all "rm -rf hope/src && mkdir -p hope/src && tar -xzf hope-src.tar.gz -C hope/src && $worker setup $NAME $(quoted "${mount[@]}")"
+        on all "rm -rf hope/src && mkdir -p hope/src && tar -xzf hope-src.tar.gz -C hope/src && $worker setup $NAME $(quoted "${mount[@]}")" ||
+        status=$?
+    rm -rf "$folder"
+    return "$status"
 }
 
 start() {

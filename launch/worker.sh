@@ -50,14 +50,19 @@ install_gcsfuse() {
 }
 
 setup() {
+    local options
     install_package
     if [ -n "${OPT[bucket]:-}" ]; then
         install_gcsfuse
-        # A checkpoint is finished by renaming its folder.
-        mount_storage "${OPT[bucket]} $MOUNT gcsfuse rw,_netdev,allow_other,implicit_dirs,rename_dir_limit=100000,uid=$(id -u),gid=$(id -g) 0 0"
+        # A checkpoint is finished by renaming its folder, and machines have to see at once what
+        # others have written.
+        options=rw,_netdev,allow_other,implicit_dirs,rename_dir_limit=100000
+        options+=,metadata_cache_ttl_secs=0,uid=$(id -u),gid=$(id -g)
+        mount_storage "${OPT[bucket]} $MOUNT gcsfuse $options 0 0"
     elif [ -n "${OPT[nfs]:-}" ]; then
         run sudo apt-get install --quiet --yes nfs-common
-        mount_storage "${OPT[nfs]} $MOUNT nfs rw,_netdev,hard 0 0"
+        # nolock: a machine that was taken away cannot give its locks back.
+        mount_storage "${OPT[nfs]} $MOUNT nfs rw,_netdev,hard,nolock 0 0"
     fi
 }
 

@@ -78,6 +78,10 @@ class Scripts:
             "TMPDIR": str(folder),
             "LC_ALL": "C",
             "PYTHONWARNINGS": "error",
+            # a checkout of another user, which git would not read with this HOME
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "safe.directory",
+            "GIT_CONFIG_VALUE_0": "*",
         }
 
     def stub(self, *names: str) -> None:
