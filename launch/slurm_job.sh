@@ -47,10 +47,14 @@ trap 'stop TERM' TERM
 # Every task sees all GPUs of its machine, and JAX takes the one of its number.
 "${begin[@]}" srun --gpu-bind=none --wait=600 "$@" &
 step=$!
+[ -z "$told" ] || stop "$told" # before there was a step to tell
+status=127
 while true; do # a signal ends `wait`, not the step
     before=$signals
-    status=0
-    wait "$step" || status=$?
+    code=0
+    wait "$step" || code=$?
+    # 127: it had ended, and its status is known, when the signal came
+    [ "$code" -eq 127 ] && [ "$signals" -gt 0 ] || status=$code
     [ "$signals" -ne "$before" ] || break
 done
 

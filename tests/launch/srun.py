@@ -18,14 +18,14 @@ while words[0].startswith("--"):
     words = words[1:]
 tasks = int(os.environ.get("TASKS", "1"))
 step = {"SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": str(tasks)}
+told = []
+signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
 running = [
     subprocess.Popen(
         words, env=os.environ | step | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)}
     )
     for i in range(tasks)
 ]
-told = []
-signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
 while any(process.poll() is None for process in running):
     for number in told:
         for process in running:

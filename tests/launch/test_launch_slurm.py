@@ -90,7 +90,7 @@ def cluster(scripts):
 
 
 # Works until it is told to stop, saves for a moment, and says so.
-LONG = """trap 'sleep 0.3; echo saved $SLURM_PROCID; exit 143' TERM
+LONG = """trap 'echo saving; sleep 0.3; echo saved $SLURM_PROCID; exit 143' TERM
 echo working; while true; do sleep 0.05; done"""
 
 
@@ -104,9 +104,11 @@ def tell(cluster, number, tasks=2, times=1):
     )
     for _ in range(tasks):
         assert process.stdout.readline() == "working\n"
-    for _ in range(times):
+    process.send_signal(number)
+    for _ in range(times - 1):
+        while process.stdout.readline() != "saving\n":
+            pass
         process.send_signal(number)
-        time.sleep(0.1)
     out, _ = process.communicate(timeout=60)
     return process.returncode, out
 
