@@ -126,15 +126,15 @@ class Run:
             if count > 1:
                 command += ["--coordinator", f"127.0.0.1:{port}"]
                 command += ["--processes", str(count), "--process", str(rank)]
-            full = fault is not None and fault.small_files == rank
             with log.open("w") as out:
                 watcher = subprocess.Popen(
                     command,
                     env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
                     stdout=out,
                     stderr=subprocess.STDOUT,
-                    preexec_fn=_small_files if full else None,
                 )
+            if fault is not None and fault.small_files == rank:
+                resource.prlimit(watcher.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
             self.watchers.append(watcher)
 
     def trainers(self) -> list[int]:
@@ -172,10 +172,6 @@ class Run:
                 if "hope train:" in line or "stopped by" in line:
                     return line.removeprefix("hope train: ").removeprefix("error: ")
         return ""
-
-
-def _small_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
 def losses(folder: Path) -> dict[int, float]:

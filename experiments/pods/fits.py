@@ -6,9 +6,10 @@
     python experiments/pods/fits.py --only-table    # from what has been compiled
 
 Each pair is one run of `hope aot` with the preset's own batch, whose report goes to
-experiments/results/pods/fits/PAIR.json; the table goes to README.md beside them. The mesh is
-chosen by one rule (`mesh_for`); where a step does not fit, it is cut into more micro-batches
-(`accumulate`) until it does or a device has one row.
+experiments/results/pods/fits/PAIR.json; the table goes to README.md beside them, and a short
+form of it to the README of the project. The mesh is chosen by one rule (`mesh_for`); where a
+step does not fit, it is cut into micro-batches (`accumulate`) until it does or a device has
+one row.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from hope_jax.parallel.slices import find_slice
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "results" / "pods" / "fits"
+README = HERE.parent.parent / "README.md"
+MARKS = ("<!-- from experiments/pods/fits.py -->", "<!-- end of fits -->")
 PRESETS = ("hope_340m", "hope_760m", "hope_1b", "hope_7b")
 VARIANTS = ("hope", "transformer")
 SLICES = (
@@ -141,6 +144,36 @@ in the compiled program, and their ratio to what splitting the weights asks for.
     return page
 
 
+def short_form(out: Path) -> str:
+    """A line per preset and model, a column per slice: peak and floor."""
+    lines = [["", *SLICES], ["---"] * (1 + len(SLICES))]
+    for preset in PRESETS:
+        for variant in VARIANTS:
+            cells = [_cell(out / f"{preset}-{variant}-{name}.json") for name in SLICES]
+            label = {"hope": "HOPE", "transformer": "Transformer++"}[variant]
+            lines.append([f"{preset.removeprefix('hope_').upper()} {label}", *cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(file: Path) -> str:
+    if not file.exists():
+        return ""
+    facts = json.loads(file.read_text())
+    if not facts.get("fits"):
+        return "no"
+    seconds = max(facts["compute_seconds"], facts["memory_seconds"])
+    by = "c" if seconds == facts["compute_seconds"] else "m"
+    return f"{facts['peak'] / 2**30:.1f}, {1e3 * seconds:,.0f} {by}"
+
+
+def write_readme(table: str) -> None:
+    """Put the short form between its marks."""
+    text = README.read_text()
+    before, rest = text.split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    README.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}")
+
+
 def main() -> None:
     """Compile what is not there yet, then write the table."""
     parser = argparse.ArgumentParser(
@@ -161,6 +194,8 @@ def main() -> None:
             found = compile_for_slice(config, slice_name)
             file.write_text(json.dumps(found, indent=2) + "\n")
     print(write_table(args.out))
+    if args.out == OUT:
+        write_readme(short_form(args.out))
 
 
 if __name__ == "__main__":

@@ -60,19 +60,15 @@ def config(tmp_path_factory):
     )
 
 
-def small_files(size):
-    """For a process that is to find the disk full: no file may become larger."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
 class Processes:
     """`hope train` in several processes with two devices each.
 
-    `before` maps processes to what is done in them before they start, `workdirs` to work
-    folders of their own.
+    Args:
+      largest: bytes that a file may have, by process, as where the disk is full.
+      workdirs: by process, in place of that of all.
     """
 
-    def __init__(self, config, folder, count, compiled, workdir="run", before=(), workdirs=()):
+    def __init__(self, config, folder, count, compiled, workdir="run", largest=(), workdirs=()):
         file = folder / f"{count}.json"
         file.write_text(to_json(config))
         with socket.socket() as free:
@@ -95,8 +91,9 @@ class Processes:
                     env=os.environ | settings,
                     stdout=out,
                     stderr=subprocess.STDOUT,
-                    preexec_fn=dict(before).get(i),
                 )
+            if i in largest:
+                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest[i], largest[i]))
             self.running.append(process)
 
     def wait_for(self, words, process=0):
@@ -198,7 +195,7 @@ def test_a_full_disk_of_one_leaves_the_checkpoint_before(config, compiled_once, 
     assert run.end() == [0, 0], run.told()
     long = dataclasses.replace(config, steps=24)
     began = time.monotonic()
-    full = Processes(long, tmp_path, 2, compiled_once, before={1: small_files(40_000)})
+    full = Processes(long, tmp_path, 2, compiled_once, largest={1: 40_000})
     statuses = full.end(seconds=180)
     assert all(statuses), full.told()
     assert time.monotonic() - began < 150
