@@ -1,5 +1,6 @@
 """Slurm: what is submitted, and what a job does when it is told to stop or loses a process."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -94,22 +95,34 @@ LONG = """trap 'echo saving; sleep 0.3; echo saved $SLURM_PROCID; exit 143' TERM
 echo working; while true; do sleep 0.05; done"""
 
 
+@contextlib.contextmanager
+def job_of(words, env, out):
+    """A running job; of a test that fails, nothing goes on running."""
+    process = subprocess.Popen(
+        words, env=env, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
 def tell(cluster, number, tasks=2, times=1):
     """The status and output of a job that gets a signal while it works."""
-    process = subprocess.Popen(
-        [JOB, "3", "bash", "-c", LONG],
-        env=cluster.env | {"TASKS": str(tasks)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    for _ in range(tasks):
-        assert process.stdout.readline() == "working\n"
-    process.send_signal(number)
-    for _ in range(times - 1):
-        while process.stdout.readline() != "saving\n":
-            pass
+    env = cluster.env | {"TASKS": str(tasks)}
+    with job_of([JOB, "3", "bash", "-c", LONG], env, subprocess.PIPE) as process:
+        for _ in range(tasks):
+            assert process.stdout.readline() == "working\n"
         process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+        for _ in range(times - 1):
+            while process.stdout.readline() != "saving\n":
+                assert process.poll() is None
+            process.send_signal(number)
+        out, _ = process.communicate(timeout=120)
     return process.returncode, out
 
 
@@ -188,16 +201,14 @@ def test_two_tasks_of_a_job_find_each_other_and_save_before_time_is_over(
         "JAX_NUM_CPU_DEVICES": "1",
         "PYTHONWARNINGS": "default",
     }
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, env=cluster.env | compiled_once | settings, stdout=out, stderr=out
-        )
-    until = time.monotonic() + 240
-    while "step 20/" not in log.read_text():
-        assert process.poll() is None and time.monotonic() < until, log.read_text()
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGUSR1)
-    assert process.wait(120) == 143, log.read_text()
+    env = cluster.env | compiled_once | settings
+    with log.open("w") as out, job_of(command, env, out) as process:
+        until = time.monotonic() + 240
+        while "step 20/" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(120) == 143, log.read_text()
     said = log.read_text()
     assert "2 processes" in said or "fsdp 2" in said, said
     assert "stopped by SIGTERM at step" in said and "and saved" in said, said
