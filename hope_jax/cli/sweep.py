@@ -6,7 +6,9 @@ the array job or of the job's completion.
 
 With `--tune FIELD`, points that differ in FIELD alone are a row. A row goes on beyond its end
 for as long as the best held-out loss is there, and its best value is then run with more
-seeds. `--list` and `--index` count rows.
+seeds. `--list`, `--count` and `--index` count rows.
+
+Ctrl-C and SIGTERM let the runs at work save first; the exit status is then 130 or 143.
 
 examples:
   hope sweep experiments/optimizers/wikitext.py --list
@@ -19,7 +21,11 @@ examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 HELP = "train all points of a sweep, or one of them by its index"
@@ -32,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="print the points and their state")
+    what.add_argument(
+        "--count", action="store_true", help="print how many there are, for an array of jobs"
+    )
     what.add_argument("--index", type=int, metavar="I", help="run the point of this number")
     what.add_argument("--local", type=int, metavar="N", help="run all here, N at a time")
     parser.add_argument(
@@ -78,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
         _list(points if rows is None else rows, folder)
         return 0
     what = points if rows is None else rows
+    if args.count:
+        print(len(what))
+        return 0
     if args.index is not None and not 0 <= args.index < len(what):
         kind = "points" if rows is None else "rows"
         raise ValueError(f"--index {args.index}: the {kind} are 0 to {len(what) - 1}")
@@ -91,22 +103,33 @@ def run(args: argparse.Namespace) -> int:
     (folder / COMMAND).write_text(_command(args) + "\n")
     chosen = what if args.index is None else [what[args.index]]
     at_once, keep = args.local or 1, not args.discard_checkpoints
-    if rows is None:
-        endings = run_points(chosen, folder, at_once, keep_checkpoints=keep)
-    else:
-        endings = tune_rows(
-            chosen,
-            args.tune,
-            folder,
-            seeds=args.seeds or 3,
-            at_once=at_once,
-            keep_checkpoints=keep,
-        )
+    with _sigterm_as_exit():
+        if rows is None:
+            endings = run_points(chosen, folder, at_once, keep_checkpoints=keep)
+        else:
+            endings = tune_rows(
+                chosen,
+                args.tune,
+                folder,
+                seeds=args.seeds or 3,
+                at_once=at_once,
+                keep_checkpoints=keep,
+            )
     failed = [ending for ending in endings if ending.how == "failed"]
     for ending in failed:
         print(f"failed: {ending.point.name}, see {ending.log}")
     print(f"{len(endings) - len(failed)} of {len(endings)} runs are in {folder}")
     return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """SIGTERM breaks off as Ctrl-C does: runs are in sessions of their own, and are told."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _rows(points, args: argparse.Namespace):

@@ -1,7 +1,12 @@
 """TPU slices by their product names: what they hold, and what a chip can do.
 
-Sources: the vendor's pages on each generation (peak, bandwidth, chips per host); the memory
-that a program may use is what the compiler reports for one device.
+Sources: the vendor's pages on each generation (peak, bandwidth, chips per host, names of
+machines); the memory that a program may use is what the compiler reports for one device.
+
+As a program it answers the scripts in launch/, on any Python and without JAX:
+
+    python3 hope_jax/parallel/slices.py v5p-256    # variables for a shell
+    python3 hope_jax/parallel/slices.py --table    # the tables in launch/README.md
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 
 GIB = 2**30
 
@@ -29,6 +35,9 @@ class Chip:
       largest: chips in the largest slice.
       accelerator: name in the node labels of Kubernetes.
       kinds: parts of the `device_kind` that JAX gives, in small letters or not.
+      machine: type of a host on GKE and Compute Engine, without the number of its chips.
+      vm: name in the accelerator types of TPU VMs; none where there are no TPU VMs.
+      runtime: software version of TPU VMs.
     """
 
     name: str
@@ -42,38 +51,90 @@ class Chip:
     largest: int
     accelerator: str
     kinds: tuple[str, ...]
+    machine: str
+    vm: str | None = None
+    runtime: str | None = None
 
 
 CHIPS = (
-    Chip("v4", (), 3, 2, 1, 30.75 * GIB, 275e12, 1.23e12, 4096, "tpu-v4-podslice", ("TPU v4",)),
     Chip(
-        "v5e",
-        ("v5litepod",),
-        2,
-        1,
-        1,
-        15.75 * GIB,
-        197e12,
-        0.82e12,
-        256,
-        "tpu-v5-lite-podslice",
-        ("TPU v5 lite", "TPU v5e"),
+        name="v4",
+        aliases=(),
+        dims=3,
+        counted=2,
+        devices=1,
+        hbm=30.75 * GIB,
+        flops=275e12,
+        bandwidth=1.23e12,
+        largest=4096,
+        accelerator="tpu-v4-podslice",
+        kinds=("TPU v4",),
+        machine="ct4p-hightpu",
+        vm="v4",
+        runtime="tpu-ubuntu2204-base",
     ),
     Chip(
-        "v5p",
-        ("v5",),
-        3,
-        2,
-        1,
-        95.74 * GIB,
-        459e12,
-        2.77e12,
-        8960,
-        "tpu-v5p-slice",
-        ("TPU v5",),
+        name="v5e",
+        aliases=("v5litepod",),
+        dims=2,
+        counted=1,
+        devices=1,
+        hbm=15.75 * GIB,
+        flops=197e12,
+        bandwidth=0.82e12,
+        largest=256,
+        accelerator="tpu-v5-lite-podslice",
+        kinds=("TPU v5 lite", "TPU v5e"),
+        machine="ct5lp-hightpu",
+        vm="v5litepod",
+        runtime="v2-alpha-tpuv5-lite",
     ),
-    Chip("v6e", (), 2, 1, 1, 31.25 * GIB, 918e12, 1.64e12, 256, "tpu-v6e-slice", ("TPU v6",)),
-    Chip("tpu7x", (), 3, 2, 2, 94.75 * GIB, 2307e12, 7.4e12, 9216, "tpu7x", ("TPU7x",)),
+    Chip(
+        name="v5p",
+        aliases=("v5",),
+        dims=3,
+        counted=2,
+        devices=1,
+        hbm=95.74 * GIB,
+        flops=459e12,
+        bandwidth=2.77e12,
+        largest=8960,
+        accelerator="tpu-v5p-slice",
+        kinds=("TPU v5",),
+        machine="ct5p-hightpu",
+        vm="v5p",
+        runtime="v2-alpha-tpuv5",
+    ),
+    Chip(
+        name="v6e",
+        aliases=(),
+        dims=2,
+        counted=1,
+        devices=1,
+        hbm=31.25 * GIB,
+        flops=918e12,
+        bandwidth=1.64e12,
+        largest=256,
+        accelerator="tpu-v6e-slice",
+        kinds=("TPU v6",),
+        machine="ct6e-standard",
+        vm="v6e",
+        runtime="v2-alpha-tpuv6e",
+    ),
+    Chip(
+        name="tpu7x",
+        aliases=(),
+        dims=3,
+        counted=2,
+        devices=2,
+        hbm=94.75 * GIB,
+        flops=2307e12,
+        bandwidth=7.4e12,
+        largest=9216,
+        accelerator="tpu7x",
+        kinds=("TPU7x",),
+        machine="tpu7x-standard",
+    ),
 )
 CHIPS_PER_HOST = 4
 _ON_ONE_HOST = 8  # chips of a two-dimensional slice that one host may hold
@@ -122,6 +183,17 @@ class Slice:
     def chips_per_host(self) -> int:
         """Chips of one machine."""
         return self.chips // self.hosts
+
+    @property
+    def machine(self) -> str:
+        """Type of its machines, e.g. "ct5p-hightpu-4t"."""
+        return f"{self.chip.machine}-{self.chips_per_host}t"
+
+    @property
+    def vm(self) -> str | None:
+        """Accelerator type of TPU VMs, e.g. "v5litepod-64"; None where there are none."""
+        count = self.chips * self.chip.counted
+        return f"{self.chip.vm}-{count}" if self.chip.vm else None
 
 
 def find_slice(name: str) -> Slice:
@@ -191,3 +263,59 @@ def _topology(chips: int, dims: int) -> tuple[int, ...] | None:
     if chips == CHIPS_PER_HOST:
         return (2, 2, 1)
     return tuple(sorted(1 << (exponent + i) // 3 for i in range(3)))
+
+
+def _variables(found: Slice) -> str:
+    """Assignments for a shell; every value is letters, digits, points and dashes."""
+    facts = {
+        "SLICE": found.name,
+        "TOPOLOGY": found.grid,
+        "CHIPS": found.chips,
+        "HOSTS": found.hosts,
+        "CHIPS_PER_HOST": found.chips_per_host,
+        "DEVICES": found.devices,
+        "ACCELERATOR": found.chip.accelerator,
+        "MACHINE": found.machine,
+        "VM_TYPE": found.vm or "",
+        "VM_RUNTIME": found.chip.runtime or "",
+    }
+    return "\n".join(f"{name}={value}" for name, value in facts.items())
+
+
+def _tables(largest: int = 1024) -> str:
+    """Generations, and their usual slices up to so many chips, as Markdown."""
+    chips = [("generation", "GKE accelerator", "TPU VM type", "TPU VM runtime", "most chips")]
+    sizes = [("slice", "topology", "hosts", "chips per host", "chips", "devices", "machine")]
+    for chip in CHIPS:
+        vm = (f"{chip.vm}-N", chip.runtime) if chip.vm else ("none", "none")
+        chips.append((chip.name, chip.accelerator, *vm, chip.largest))
+        for count in range(1, min(chip.largest, largest) + 1):
+            topology = _topology(count, chip.dims)
+            if topology:
+                s = Slice(chip, topology)
+                row = (s.name, s.grid, s.hosts, s.chips_per_host, s.chips, s.devices, s.machine)
+                sizes.append(row)
+    return "\n\n".join(_markdown(*table) for table in (chips, sizes))
+
+
+def _markdown(head: tuple, *rows: tuple) -> str:
+    lines = (head, ["---"] * len(head), *rows)
+    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
+
+
+def main(words: list[str]) -> str:
+    """What the program prints: the tables, or the variables of one slice.
+
+    Raises:
+      ValueError: no such slice, or not one word.
+    """
+    if len(words) != 1:
+        raise ValueError("give one slice such as v5p-256, or --table")
+    return _tables() if words == ["--table"] else _variables(find_slice(words[0]))
+
+
+if __name__ == "__main__":
+    try:
+        print(main(sys.argv[1:]))
+    except ValueError as error:
+        sys.exit(str(error))

@@ -1,7 +1,11 @@
 """Product names of TPU slices."""
 
+import subprocess
+import sys
+
 import pytest
 
+from hope_jax.parallel import slices
 from hope_jax.parallel.slices import CHIPS, find_slice
 
 
@@ -70,3 +74,62 @@ def test_what_is_not_there_is_refused(name, said):
 def test_names_of_chips_are_their_own():
     names = [name for chip in CHIPS for name in (chip.name, *chip.aliases)]
     assert len(names) == len(set(names))
+
+
+def program(*words):
+    """The file as a program, on a Python that has no packages."""
+    return subprocess.run(
+        [sys.executable, "-S", slices.__file__, *words], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "name, machine, vm, runtime",
+    [
+        ("v4-16", "ct4p-hightpu-4t", "v4-16", "tpu-ubuntu2204-base"),
+        ("v5e-1", "ct5lp-hightpu-1t", "v5litepod-1", "v2-alpha-tpuv5-lite"),
+        ("v5e-64", "ct5lp-hightpu-4t", "v5litepod-64", "v2-alpha-tpuv5-lite"),
+        ("v5p:4x4x8", "ct5p-hightpu-4t", "v5p-256", "v2-alpha-tpuv5"),
+        ("v6e-8", "ct6e-standard-8t", "v6e-8", "v2-alpha-tpuv6e"),
+        ("tpu7x-128", "tpu7x-standard-4t", "", ""),
+    ],
+)
+def test_scripts_get_all_they_need_without_jax(name, machine, vm, runtime):
+    done = program(name)
+    assert done.returncode == 0, done.stderr
+    facts = dict(line.split("=") for line in done.stdout.splitlines())
+    found = find_slice(name)
+    assert facts == {
+        "SLICE": found.name,
+        "TOPOLOGY": found.grid,
+        "CHIPS": str(found.chips),
+        "HOSTS": str(found.hosts),
+        "CHIPS_PER_HOST": str(found.chips_per_host),
+        "DEVICES": str(found.devices),
+        "ACCELERATOR": found.chip.accelerator,
+        "MACHINE": machine,
+        "VM_TYPE": vm,
+        "VM_RUNTIME": runtime,
+    }
+
+
+def test_every_row_of_the_table_is_a_slice_as_it_says():
+    lines = program("--table").stdout.splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line]
+    head = next(i for i, row in enumerate(rows) if row[0] == "slice")
+    assert len(rows) - head > 40
+    for name, grid, hosts, each, chips, devices, machine in rows[head + 2 :]:
+        found = find_slice(name)
+        assert find_slice(f"{name.split('-')[0]}:{grid}") == found
+        assert (int(hosts), int(chips), int(devices)) == (
+            found.hosts,
+            found.chips,
+            found.devices,
+        )
+        assert int(hosts) * int(each) == int(chips) and machine.endswith(f"-{each}t")
+
+
+@pytest.mark.parametrize("words", [[], ["v5e-16", "v5e-32"], ["v5e-17"]])
+def test_as_a_program_it_says_what_is_wrong_in_one_line(words):
+    done = program(*words)
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1

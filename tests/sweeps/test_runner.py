@@ -1,5 +1,7 @@
 """Points in processes of their own: what ends how, and what is not run again."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -61,6 +63,45 @@ def test_stopping_lets_runs_save_and_begins_no_more(program, tmp_path):
     assert endings[0].how == "stopped" and "saved" in log.read_text()
     assert crew.run(points("one")[0]).how == "stopped"
     assert not (tmp_path / "one" / "summary.json").exists()
+
+
+SMALL = """
+from hope_jax.config import TrainConfig, grid
+
+def get_config():
+    return TrainConfig()
+
+def sweep():
+    yield from grid({"seed": [0, 1, 2]})
+"""
+
+
+def test_the_points_can_be_counted(tmp_path, capsys):
+    (tmp_path / "small.py").write_text(SMALL)
+    assert main(["sweep", str(tmp_path / "small.py"), "--count"]) == 0
+    assert capsys.readouterr().out == "3\n"
+
+
+def test_sigterm_lets_runs_save(program, tmp_path, capsys):
+    (tmp_path / "small.py").write_text(SMALL)
+    folder = tmp_path / "long"
+
+    def tell():
+        end = time.monotonic() + 20
+        while not any("begun" in log.read_text() for log in folder.glob("*/log.txt")):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=tell)
+    thread.start()
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", str(tmp_path / "small.py"), "--local", "1", "--workdir", str(folder)])
+    thread.join(20)
+    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
+    said = [log.read_text() for log in folder.glob("*/log.txt")]
+    assert "".join(said) == "begun\nsaved\n"  # the other points were not begun
 
 
 FILE = """
