@@ -5,8 +5,9 @@ A subcommand `x` is the module `hope_jax.cli.x` with `HELP`, `add_arguments(pars
 parsed here but in `args.passed_on`. This module imports nothing heavy, so
 that `hope --help` answers at once.
 
-Exit status: 0 done; 2 a mistake that the user can mend, told in one message; 130 and 143
-stopped by Ctrl-C and by SIGTERM; 141 the reader of the output has gone.
+Exit status: 0 done; 2 a mistake that the user can mend, told in one message; 75 the other
+processes of a run did not come in time; 130 and 143 stopped by Ctrl-C and by SIGTERM; 141 the
+reader of the output has gone.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from hope_jax.cli.arguments import add_config
 from hope_jax.cli.main import message
 from hope_jax.cli.supervise import is_watched, watch
 
+TRY_AGAIN = os.EX_TEMPFAIL  # 75: nobody's mistake; machines may still be starting
 HELP = "train a model, or go on with a run that was stopped"
 
 
@@ -68,7 +69,11 @@ def run(args: argparse.Namespace) -> int:
     from hope_jax.training import train
 
     if several:
-        join(peers)
+        try:
+            join(peers)
+        except TimeoutError as error:
+            print(f"hope train: error: {error}", file=sys.stderr)
+            return TRY_AGAIN
     try:
         outcome = train(config, workdir, change_optimizer=args.change_optimizer)
     except (ValueError, OSError) as error:

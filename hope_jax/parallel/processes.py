@@ -55,7 +55,7 @@ def join(peers: Peers, timeout: int = 300) -> None:
     """Wait for the other processes; call it before anything else of JAX.
 
     Raises:
-      ValueError: they did not come, or there is nothing here that tells who they are.
+      TimeoutError: they did not come, or there is nothing here that tells who they are.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # of use on CPUs alone
     try:
@@ -70,7 +70,7 @@ def join(peers: Peers, timeout: int = 300) -> None:
     except (RuntimeError, ValueError) as error:
         where = f" at {peers.coordinator}" if peers.coordinator else ""
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(
+        raise TimeoutError(
             f"the processes of this run did not meet{where} within {timeout} s: {reason}. "
             "Start all of them, with the same --coordinator and --processes; on a single "
             "machine leave these options out"
