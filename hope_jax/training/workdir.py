@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from hope_jax.config import TrainConfig, to_dict
+from hope_jax.config import TrainConfig, from_dict, to_dict
 from hope_jax.parallel.processes import of_each, on_main
 
 CONFIG = "config.json"
@@ -112,6 +112,8 @@ def _check_config(workdir: Path, config: TrainConfig, change_optimizer: bool) ->
             raise ValueError(f"{path} is not JSON; mend it or use another --workdir") from None
         if not isinstance(old, dict):
             raise ValueError(f"{path} is not a configuration; mend it or use another --workdir")
+        with contextlib.suppress(ValueError):  # a field that is gone: shown as it is
+            old = to_dict(from_dict(old))  # fields that are new since then, at their defaults
         changes = differences(old, new)
         others = [change for change in changes if not change[0].startswith("optim.")]
         if (others if change_optimizer else changes) and _has_checkpoints(workdir):

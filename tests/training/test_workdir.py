@@ -50,3 +50,16 @@ def test_a_run_without_a_checkpoint_gives_way(tmp_path):
     with pytest.raises(ValueError, match="'/b' -> '/a'"), claim(tmp_path, wrong):
         pass
     assert json.loads((tmp_path / CONFIG).read_text()) == to_dict(right)
+
+
+def test_a_field_that_is_new_since_the_run_began_is_no_change(tmp_path):
+    (tmp_path / CHECKPOINTS / "8").mkdir(parents=True)
+    old = to_dict(TrainConfig())
+    del old["model"]["vocab_multiple"]
+    (tmp_path / CONFIG).write_text(json.dumps(old))
+    with claim(tmp_path, TrainConfig()):
+        pass
+    (tmp_path / CONFIG).write_text(json.dumps(old))
+    changed = override(TrainConfig(), {"model.vocab_multiple": 128})
+    with pytest.raises(ValueError, match="vocab_multiple: 1 -> 128"), claim(tmp_path, changed):
+        pass
