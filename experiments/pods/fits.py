@@ -145,13 +145,14 @@ in the compiled program, and their ratio to what splitting the weights asks for.
 
 
 def short_form(out: Path) -> str:
-    """A line per preset and model, a column per slice: peak and floor."""
+    """A line per preset and model that was compiled, a column per slice: peak and floor."""
     lines = [["", *SLICES], ["---"] * (1 + len(SLICES))]
     for preset in PRESETS:
         for variant in VARIANTS:
             cells = [_cell(out / f"{preset}-{variant}-{name}.json") for name in SLICES]
             label = {"hope": "HOPE", "transformer": "Transformer++"}[variant]
-            lines.append([f"{preset.removeprefix('hope_').upper()} {label}", *cells])
+            if any(cells):
+                lines.append([f"{preset.removeprefix('hope_').upper()} {label}", *cells])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
