@@ -134,12 +134,15 @@ def _from_plain(value: Any, hint: Any, path: str) -> Any:
         if typing.get_origin(hint) in (types.UnionType, typing.Union)
         else (hint,)
     )
+    none = value is None or (isinstance(value, str) and value in ("None", "null"))
+    if none and type(None) in options:
+        return None
     if dataclasses.is_dataclass(value):
         if type(value) in options:
             return value
         raise ValueError(f"{path}: {type(value).__name__} is not a value of {_show(hint)}")
     kinds = {option.type: option for option in options if _has_type(option)}
-    if kinds and not (type(None) in options and value in (None, "None", "null")):
+    if kinds:
         return _kind(value, kinds, path)
     if isinstance(value, Mapping) and dataclasses.is_dataclass(options[0]):
         return from_dict(value, options[0])
@@ -148,10 +151,6 @@ def _from_plain(value: Any, hint: Any, path: str) -> Any:
             f"{path!r} is a group of fields; set one of them, e.g. {path}."
             f"{_field_names(options[0])[0]}"
         )
-    if isinstance(value, str) and (value in ("None", "null") and type(None) in options):
-        return None
-    if value is None and type(None) in options:
-        return None
     if isinstance(value, str) and str not in options and not _is_text(options):
         value = _literal(value, path, f"a value of type {_show(hint)}")
     for option in options:

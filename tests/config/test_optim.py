@@ -47,6 +47,13 @@ def test_every_rule_goes_through_json(name):
     assert from_json(to_json(config)).optim.rule == RULE_CONFIGS[name]()
 
 
+def test_a_level_without_a_rule_of_its_own_goes_through_json():
+    config = TrainConfig(optim=OptimConfig(levels=(LevelConfig(8, lr_factor=2.0),)))
+    assert from_json(to_json(config)) == config
+    same = override(TrainConfig(), {"optim.levels": [{"period": 8, "rule": "None"}]})
+    assert same.optim.levels == (LevelConfig(8),)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
