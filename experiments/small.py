@@ -17,7 +17,7 @@ from hope_jax.config import (
     SelfModifyingConfig,
     TrainConfig,
 )
-from hope_jax.models import match_params
+from hope_jax.models import match_budget
 
 LEVELS = (1, 4, 16)
 VARIANTS = {
@@ -35,8 +35,13 @@ def get_config(variant: str = "hope") -> TrainConfig:
     model = ModelConfig(vocab_size=256, dim=128, depth=4, mixer=mixer, cms=CMSConfig(periods))
     return TrainConfig(
         name=f"small_{variant}",
-        model=match_params(model, 800_000),
+        model=model,
         data=DataConfig(batch=12, length=256),
         optim=OptimConfig(lr=3e-3, warmup=100),
         steps=1_000,
     )
+
+
+def finish(config: TrainConfig) -> TrainConfig:
+    """The feed-forward part as wide as 0.8 M parameters allow."""
+    return match_budget(config, 800_000)

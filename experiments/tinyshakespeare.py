@@ -21,7 +21,7 @@ from hope_jax.config import (
     SelfModifyingConfig,
     TrainConfig,
 )
-from hope_jax.models import match_params
+from hope_jax.models import match_budget
 
 VARIANTS = {
     "hope": (SelfModifyingConfig(heads=2), DataConfig(batch=3, length=256)),
@@ -37,7 +37,7 @@ def get_config(variant: str = "hope") -> TrainConfig:
     model = ModelConfig(vocab_size=256, dim=128, depth=4, mixer=mixer)
     return TrainConfig(
         name=f"tinyshakespeare_{variant}",
-        model=match_params(model, 800_000),
+        model=model,
         data=data,
         optim=OptimConfig(lr=3e-3, warmup=100, b2=0.99, end_lr=0.05),
         steps=2_000,
@@ -46,3 +46,8 @@ def get_config(variant: str = "hope") -> TrainConfig:
         eval_batches=64,
         checkpoint_every=500,
     )
+
+
+def finish(config: TrainConfig) -> TrainConfig:
+    """The feed-forward part as wide as 0.8 M parameters allow."""
+    return match_budget(config, 800_000)

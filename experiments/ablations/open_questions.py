@@ -19,7 +19,7 @@ from hope_jax.config import (
     TrainConfig,
     grid,
 )
-from hope_jax.models import match_params
+from hope_jax.models import match_budget
 
 CHUNK = 16
 CHUNKS = (1, 4, 16, 64)
@@ -64,7 +64,7 @@ def get_config(variant: str = "base") -> TrainConfig:
     model = ModelConfig(vocab_size=256, dim=128, depth=2, mixer=mixer)
     return TrainConfig(
         name=f"open_{variant}",
-        model=match_params(model, 450_000),
+        model=model,
         data=DataConfig(batch=4, length=256),
         optim=OptimConfig(lr=6e-3, warmup=60, end_lr=0.1),
         steps=600,
@@ -76,6 +76,11 @@ def get_config(variant: str = "base") -> TrainConfig:
         position_plot=False,
         ngrams=False,
     )
+
+
+def finish(config: TrainConfig) -> TrainConfig:
+    """The feed-forward part as wide as 0.45 M parameters allow."""
+    return match_budget(config, 450_000)
 
 
 def sweep():

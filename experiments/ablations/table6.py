@@ -23,7 +23,7 @@ from hope_jax.config import (
     TrainConfig,
     grid,
 )
-from hope_jax.models import match_params
+from hope_jax.models import match_budget
 
 FULL = SelfModifyingConfig(
     heads=2,
@@ -55,7 +55,7 @@ def get_config(variant: str = "full") -> TrainConfig:
     model = ModelConfig(vocab_size=256, dim=128, depth=4, mixer=mixer, cms=cms)
     return TrainConfig(
         name=f"table6_{variant}",
-        model=match_params(model, 1_000_000),
+        model=model,
         data=DataConfig(batch=4, length=256),
         optim=OptimConfig(lr=3e-3, warmup=80, end_lr=0.1),
         steps=800,
@@ -67,6 +67,11 @@ def get_config(variant: str = "full") -> TrainConfig:
         position_plot=False,
         ngrams=False,
     )
+
+
+def finish(config: TrainConfig) -> TrainConfig:
+    """The feed-forward part as wide as 1 M parameters allow."""
+    return match_budget(config, 1_000_000)
 
 
 def sweep():

@@ -49,7 +49,7 @@ from hope_jax.config import (
     TTTMLPConfig,
     grid,
 )
-from hope_jax.models import match_params
+from hope_jax.models import match_budget
 
 PARAMETERS = 1_000_000
 WIDTH = 128
@@ -98,7 +98,7 @@ def get_config(variant: str = "hope") -> TrainConfig:
     )
     return TrainConfig(
         name=variant,
-        model=match_params(model, PARAMETERS + (vocab_size - 256) * WIDTH),
+        model=model,
         data=DataConfig(batch=4, length=256),
         optim=OptimConfig(lr=3e-3, warmup=80, end_lr=0.1),
         steps=800,
@@ -110,6 +110,11 @@ def get_config(variant: str = "hope") -> TrainConfig:
         position_plot=False,
         ngrams=False,
     )
+
+
+def finish(config: TrainConfig) -> TrainConfig:
+    """The feed-forward part as wide as the budget allows; larger embeddings come on top."""
+    return match_budget(config, PARAMETERS + (config.model.vocab_size - 256) * WIDTH)
 
 
 def sweep(tokens: str = "bytes"):

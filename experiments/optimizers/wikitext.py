@@ -23,7 +23,7 @@ from hope_jax.config import (
     TrainConfig,
     grid,
 )
-from hope_jax.models import match_params
+from hope_jax.models import match_budget
 
 MODELS = {
     "transformer": AttentionConfig(heads=4),
@@ -47,7 +47,7 @@ def get_config(variant: str = "transformer-adamw") -> TrainConfig:
     config = ModelConfig(vocab_size=256, dim=128, depth=2, mixer=MODELS[model])
     return TrainConfig(
         name=f"wikitext_{model}_{rule}",
-        model=match_params(config, 450_000),
+        model=config,
         data=DataConfig(batch=8, length=128),
         optim=OptimConfig(rule=RULES[rule], lr=3e-3, warmup=60, end_lr=0.1),
         steps=600,
@@ -58,6 +58,11 @@ def get_config(variant: str = "transformer-adamw") -> TrainConfig:
         sample_tokens=0,
         position_plot=False,
     )
+
+
+def finish(config: TrainConfig) -> TrainConfig:
+    """The feed-forward part as wide as 0.45 M parameters allow."""
+    return match_budget(config, 450_000)
 
 
 def sweep():

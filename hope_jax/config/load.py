@@ -17,6 +17,10 @@ from hope_jax.config.train import TrainConfig
 def load_config(path: str | Path, sets: Sequence[str] = ()) -> TrainConfig:
     """Run `get_config()` of an experiment file and apply overrides.
 
+    A file may define `finish(config)` as well, which is given the configuration with all
+    overrides in it and returns the one to train. What follows from other fields belongs there,
+    such as a width that is solved for: in `get_config` it would not follow an override.
+
     Args:
       path: a Python file with `get_config()`; `FILE:VARIANT` calls
         `get_config("VARIANT")`. A name without a suffix means `experiments/NAME.py`. A
@@ -32,9 +36,10 @@ def load_config(path: str | Path, sets: Sequence[str] = ()) -> TrainConfig:
     if file.suffix == ".json":
         require(not variant, f"{path}: a JSON file has no variants; leave out {variant!r}")
         config = _from_json(file)
-    else:
-        config = config_of(*load_names(name), variant)
-    return override(config, parse_assignments(list(sets)))
+        return override(config, parse_assignments(list(sets)))
+    file, names = load_names(name)
+    config = override(config_of(file, names, variant), parse_assignments(list(sets)))
+    return finish_of(file, names)(config)
 
 
 def find_file(name: str) -> Path:
@@ -99,6 +104,23 @@ def config_of(file: Path, names: dict[str, Any], variant: str) -> TrainConfig:
         f"get_config() of {file} returned {type(config).__name__}; return a TrainConfig",
     )
     return config
+
+
+def finish_of(file: Path, names: dict[str, Any]) -> Callable[[TrainConfig], TrainConfig]:
+    """`finish` of an experiment file, from `load_names`; the identity where it has none."""
+    finish = names.get("finish")
+    if finish is None:
+        return lambda config: config
+
+    def finished(config: TrainConfig) -> TrainConfig:
+        result = call(lambda: finish(config), "", file)
+        require(
+            isinstance(result, TrainConfig),
+            f"finish() of {file} returned {type(result).__name__}; return a TrainConfig",
+        )
+        return result
+
+    return finished
 
 
 def _failure(file: Path, error: Exception) -> str:

@@ -21,12 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from hope_jax.config.check import require
-from hope_jax.config.load import call, config_of, load_names
+from hope_jax.config.load import call, config_of, finish_of, load_names
 from hope_jax.config.overrides import override, parse_assignments
 from hope_jax.config.train import TrainConfig
 
 VARIANT = "variant"
 LONGEST_NAME = 120  # folders of runs are named after their point
+
+
+def _as_it_is(config: TrainConfig) -> TrainConfig:
+    return config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +40,19 @@ class Point:
     Attributes:
       name: from the changes, the same for as long as these are; a folder's name.
       changes: dotted field -> value, as `sweep()` gave them.
-      config: the run.
+      start: the configuration before `finish` of its file.
+      finish: what makes `config` of it.
     """
 
     name: str
     changes: dict[str, Any]
-    config: TrainConfig
+    start: TrainConfig
+    finish: Callable[[TrainConfig], TrainConfig] = _as_it_is
+
+    @functools.cached_property
+    def config(self) -> TrainConfig:
+        """The run."""
+        return self.finish(self.start)
 
 
 def grid(axes: Mapping[str | tuple[str, ...], Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -80,6 +91,7 @@ def load_sweep(path: str, sets: Sequence[str] = ()) -> list[Point]:
         f"{file} has no function sweep(); define one that yields dicts of changes, e.g. "
         f"from hope_jax.config.grid",
     )
+    finish = finish_of(file, names)
     variant_config = functools.cache(lambda variant: config_of(file, names, variant))
     points: dict[str, Point] = {}
     for number, changes in enumerate(call(lambda *a: [*names["sweep"](*a)], variant, file)):
@@ -87,7 +99,7 @@ def load_sweep(path: str, sets: Sequence[str] = ()) -> list[Point]:
             isinstance(changes, dict),
             f"{file}: point {number} of sweep() is {changes!r}; give a dict of changes",
         )
-        point = _point(file, number, changes, sets, variant_config)
+        point = _point(file, number, changes, sets, variant_config, finish)
         require(
             point.name not in points,
             f"{file}: two points of sweep() are the same: {changes}",
@@ -106,7 +118,8 @@ def changed(point: Point, changes: Mapping[str, Any]) -> Point:
     changes = {**point.changes, **changes}
     name = point_name(changes)
     fields = {k: v for k, v in changes.items() if k != VARIANT}
-    return Point(name, changes, override(point.config, {**fields, "name": name}))
+    start = override(point.start, {**fields, "name": name})
+    return Point(name, changes, start, point.finish)
 
 
 def point_name(changes: Mapping[str, Any]) -> str:
@@ -138,16 +151,19 @@ def _point(
     changes: dict[str, Any],
     sets: Sequence[str],
     variant_config: Callable[[str], TrainConfig],
+    finish: Callable[[TrainConfig], TrainConfig],
 ) -> Point:
     changes = dict(changes)
     try:
         config = variant_config(changes.get(VARIANT, ""))
         config = override(config, {k: v for k, v in changes.items() if k != VARIANT})
         config = override(config, parse_assignments(list(sets)))
+        name = point_name(changes)
+        point = Point(name, changes, override(config, {"name": name}), finish)
+        _ = point.config  # its mistakes are told here
     except ValueError as error:
         raise ValueError(f"{file}: point {number} of sweep(), {changes}: {error}") from None
-    name = point_name(changes)
-    return Point(name, changes, override(config, {"name": name}))
+    return point
 
 
 def _plain(value: Any) -> str:

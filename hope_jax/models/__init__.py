@@ -12,7 +12,7 @@ from hope_jax.models.init import (
 )
 from hope_jax.models.language_model import LanguageModel, Output
 from hope_jax.models.losses import next_token_loss, next_token_losses
-from hope_jax.models.match import match_params
+from hope_jax.models.match import match_budget, match_params
 
 __all__ = [
     "Flops",
@@ -25,6 +25,7 @@ __all__ = [
     "count_params",
     "flops_per_token",
     "init_params",
+    "match_budget",
     "match_params",
     "next_token_loss",
     "next_token_losses",

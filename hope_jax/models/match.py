@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from hope_jax.config import ModelConfig
+from hope_jax.config import ModelConfig, TrainConfig
 from hope_jax.models.init import count_params
 
 
@@ -43,3 +43,13 @@ def match_params(config: ModelConfig, target: int, tolerance: float = 0.01) -> M
         f"no CMS hidden width gives {target:,} parameters within {tolerance:.0%}: the model "
         f"has {base:,} at the smallest width, and {per_unit:,.0f} more per unit of width"
     )
+
+
+def match_budget(config: TrainConfig, target: int) -> TrainConfig:
+    """`match_params` for a whole run, unless it names its `model.cms.hidden`.
+
+    For `finish` of an experiment file, where it comes after overrides.
+    """
+    if config.model.cms.hidden is not None:
+        return config
+    return dataclasses.replace(config, model=match_params(config.model, target))

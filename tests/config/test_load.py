@@ -97,3 +97,20 @@ def test_a_missing_file_and_a_variant_too_many(write, tmp_path):
     )
     with pytest.raises(ValueError, match="leave out 'large'"):
         load_config(f"{path}:large")
+
+
+def test_finish_comes_after_overrides(write):
+    text = """
+import dataclasses
+from hope_jax.config import ModelConfig, TrainConfig
+
+def get_config():
+    return TrainConfig(model=ModelConfig(dim=64))
+
+def finish(config):
+    return dataclasses.replace(config, steps=10 * config.model.depth)
+"""
+    assert load_config(write(text), ["model.depth=7"]).steps == 70
+    broken = text.replace("return dataclasses.replace", "dataclasses.replace")
+    with pytest.raises(ValueError, match=r"finish\(\) of .* returned NoneType"):
+        load_config(write(broken))

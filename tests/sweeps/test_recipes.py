@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hope_jax.config import MIXER_CONFIGS
+from hope_jax.config.load import load_config
 from hope_jax.config.sweeps import load_sweep
 from hope_jax.models import count_params
 from hope_jax.sweeps import rows_of
@@ -30,10 +31,19 @@ def test_every_point_fits(path):
 @pytest.mark.parametrize("suffix", ["", pytest.param("-4k", marks=pytest.mark.slow)])
 def test_every_mixer_is_compared_at_one_size(suffix):
     recipe = runpy.run_path(str(EXPERIMENTS / "language_modelling" / "equal_budget.py"))
-    models = {name: recipe["get_config"](name + suffix).model for name in recipe["MIXERS"]}
+    configs = {name: recipe["get_config"](name + suffix) for name in recipe["MIXERS"]}
+    models = {name: recipe["finish"](config).model for name, config in configs.items()}
     assert {model.mixer.type for model in models.values()} == set(MIXER_CONFIGS)
     target = recipe["PARAMETERS"]
     if suffix:
         target += (4096 - 256) * recipe["WIDTH"]
     for name, model in models.items():
         assert abs(count_params(model).total - target) <= 0.01 * target, name
+
+
+def test_a_recipe_of_one_budget_keeps_to_it_under_overrides():
+    """A smaller mixer leaves more to the feed-forward part, unless that is named."""
+    path = f"{EXPERIMENTS / 'language_modelling' / 'equal_budget.py'}:hope"
+    linear = ["model.mixer.memory=linear"]
+    assert abs(count_params(load_config(path, linear).model).total - 1e6) <= 1e4
+    assert load_config(path, [*linear, "model.cms.hidden=96"]).model.cms.hidden == 96
