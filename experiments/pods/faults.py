@@ -172,10 +172,11 @@ class Run:
         return statuses
 
     def said(self) -> str:
-        """The last word of the first process that had one."""
-        for log in self.logs:
-            for line in reversed(log.read_text().splitlines()):
-                if "hope train:" in line or "stopped by" in line:
+        """What was wrong, as a process told it; else the last word of the first that had one."""
+        lines = [line for log in self.logs for line in reversed(log.read_text().splitlines())]
+        for words in ("hope train: error:", "hope train:", "stopped by"):
+            for line in lines:
+                if words in line:
                     return line.removeprefix("hope train: ").removeprefix("error: ")
         return ""
 
