@@ -172,7 +172,7 @@ class Run:
         return statuses
 
     def said(self) -> str:
-        """What was wrong, as a process told it; else the last word of the first that had one."""
+        """What was wrong, as a process told it; else the last word of the first with one."""
         lines = [line for log in self.logs for line in reversed(log.read_text().splitlines())]
         for words in ("hope train: error:", "hope train:", "stopped by"):
             for line in lines:
