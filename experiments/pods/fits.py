@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.progress import track
@@ -83,6 +84,15 @@ def compile_for_slice(config: TrainConfig, slice_name: str) -> dict:
         accumulate *= 2
     facts = json.loads(report.to_json())
     return facts | {"accumulate": min(accumulate, config.data.batch // shares)}
+
+
+def compile_missing(points: Iterable[tuple[Path, TrainConfig, str]]) -> None:
+    """Reports of configurations on slices into their files, but for those that are there."""
+    for file, config, slice_name in track(list(points), "compiling"):
+        if not file.exists():
+            found = compile_for_slice(config, slice_name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def row(name: str, facts: dict) -> list[str]:
@@ -186,14 +196,16 @@ def main() -> None:
     parser.add_argument("--only-table", action="store_true", help="compile nothing")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     pairs = [(p, v, s) for p in args.presets for s in args.slices for v in args.variants]
-    for preset, variant, slice_name in [] if args.only_table else track(pairs, "compiling"):
-        file = args.out / f"{preset}-{variant}-{find_slice(slice_name).name}.json"
-        if not file.exists():
-            config = load_config(f"{HERE.parent / preset}.py:{variant}")
-            found = compile_for_slice(config, slice_name)
-            file.write_text(json.dumps(found, indent=2) + "\n")
+    if not args.only_table:
+        compile_missing(
+            (
+                args.out / f"{preset}-{variant}-{find_slice(slice_name).name}.json",
+                load_config(f"{HERE.parent / preset}.py:{variant}"),
+                slice_name,
+            )
+            for preset, variant, slice_name in pairs
+        )
     print(write_table(args.out))
     if args.out == OUT:
         write_readme(short_form(args.out))

@@ -16,8 +16,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from fits import compile_for_slice
-from rich.progress import track
+from fits import compile_missing
 
 from hope_jax.config import TrainConfig
 from hope_jax.config.load import load_config
@@ -90,13 +89,13 @@ def main() -> None:
     parser.add_argument("--only-table", action="store_true", help="compile nothing")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    todo = [(s, c, v) for c in CONTEXTS for s in SLICES for v in VARIANTS]
-    for slice_name, context, variant in [] if args.only_table else track(todo, "compiling"):
-        file = args.out / f"{variant}-{slice_name}-{context}.json"
-        if not file.exists():
-            found = compile_for_slice(config_of(variant, context), slice_name)
-            file.write_text(json.dumps(found, indent=2) + "\n")
+    if not args.only_table:
+        compile_missing(
+            (args.out / f"{v}-{s}-{c}.json", config_of(v, c), s)
+            for c in CONTEXTS
+            for s in SLICES
+            for v in VARIANTS
+        )
     print(write_page(args.out))
 
 

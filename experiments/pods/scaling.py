@@ -16,9 +16,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from fits import compile_for_slice
+from fits import compile_missing
 from matplotlib.figure import Figure
-from rich.progress import track
 
 from hope_jax.config import TrainConfig
 from hope_jax.config.load import load_config
@@ -136,13 +135,13 @@ def main() -> None:
     parser.add_argument("--only-plot", action="store_true", help="compile nothing")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    todo = [(k, v, s) for s in SLICES for k in KINDS for v in VARIANTS]
-    for kind, variant, slice_name in [] if args.only_plot else track(todo, "compiling"):
-        file = args.out / f"{kind}-{variant}-{slice_name}.json"
-        if not file.exists():
-            found = compile_for_slice(config_of(variant, kind, slice_name), slice_name)
-            file.write_text(json.dumps(found, indent=2) + "\n")
+    if not args.only_plot:
+        compile_missing(
+            (args.out / f"{k}-{v}-{s}.json", config_of(v, k, s), s)
+            for s in SLICES
+            for k in KINDS
+            for v in VARIANTS
+        )
     points = found_in(args.out)
     plot(points, args.out / "scaling.png")
     print(write_page(points, args.out))
