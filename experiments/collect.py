@@ -43,8 +43,9 @@ a run (configuration, versions, device, seeds, figures), its log and its plots. 
 per token on held-out text that no step has seen, mean over seeds with the range in brackets.
 Wall time says little where runs shared the machine; `cpus` is how many processors they had.
 Speed and memory are in [bench](bench/README.md), what fits which TPU slice in
-[fits](pods/fits/README.md), [scaling](pods/scaling/README.md), [long contexts](pods/long_context/README.md),
-[faults](pods/faults/README.md); comparisons over many runs in
+[fits](pods/fits/README.md), [scaling](pods/scaling/README.md),
+[long contexts](pods/long_context/README.md), [faults](pods/faults/README.md);
+comparisons over many runs in
 [language_modelling](language_modelling/README.md), [optimizers](optimizers/README.md) and
 [value_expansion](value_expansion/README.md).
 
