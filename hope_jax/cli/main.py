@@ -79,12 +79,16 @@ def _run(module, args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("HOPE_TRACEBACK") == "1":
             raise
-        print(f"hope {args.command}: error: {message(error)}", file=sys.stderr)
-        return 2
+        return tell(args.command, error)
 
 
-def message(error: Exception) -> str:
-    """What to tell of a mistake."""
+def tell(command: str, error: Exception) -> int:
+    """Say in one message what was wrong; returns the exit status."""
+    print(f"hope {command}: error: {_message(error)}", file=sys.stderr)
+    return 2
+
+
+def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from hope_jax.cli.arguments import add_config
-from hope_jax.cli.main import message
+from hope_jax.cli.main import tell
 from hope_jax.cli.supervise import is_watched, watch
 
 TRY_AGAIN = os.EX_TEMPFAIL  # 75: nobody's mistake; machines may still be starting
@@ -72,15 +71,14 @@ def run(args: argparse.Namespace) -> int:
         try:
             join(peers)
         except TimeoutError as error:
-            print(f"hope train: error: {error}", file=sys.stderr)
+            tell("train", error)
             return TRY_AGAIN
     try:
         outcome = train(config, workdir, change_optimizer=args.change_optimizer)
     except (ValueError, OSError) as error:
         if not several or os.environ.get("HOPE_TRACEBACK") == "1":
             raise
-        print(f"hope train: error: {message(error)}", file=sys.stderr)
-        leave(2)
+        leave(tell("train", error))
     if outcome.stopped is not None:
         if is_main():
             print(

@@ -98,29 +98,28 @@ def config_of(file: Path, names: dict[str, Any], variant: str) -> TrainConfig:
             bool(inspect.signature(get_config).parameters),
             f"{file} has one configuration; leave out {variant!r}",
         )
-    config = call(get_config, variant, file)
-    require(
-        isinstance(config, TrainConfig),
-        f"get_config() of {file} returned {type(config).__name__}; return a TrainConfig",
-    )
-    return config
+    return _checked(call(get_config, variant, file), f"get_config() of {file}")
 
 
 def finish_of(file: Path, names: dict[str, Any]) -> Callable[[TrainConfig], TrainConfig]:
     """`finish` of an experiment file, from `load_names`; the identity where it has none."""
-    finish = names.get("finish")
-    if finish is None:
-        return lambda config: config
+    finish = names.get("finish", as_it_is)
+    return lambda config: _checked(
+        call(lambda: finish(config), "", file), f"finish() of {file}"
+    )
 
-    def finished(config: TrainConfig) -> TrainConfig:
-        result = call(lambda: finish(config), "", file)
-        require(
-            isinstance(result, TrainConfig),
-            f"finish() of {file} returned {type(result).__name__}; return a TrainConfig",
-        )
-        return result
 
-    return finished
+def as_it_is(config: TrainConfig) -> TrainConfig:
+    """The `finish` of a file that has none."""
+    return config
+
+
+def _checked(config: Any, what: str) -> TrainConfig:
+    require(
+        isinstance(config, TrainConfig),
+        f"{what} returned {type(config).__name__}; return a TrainConfig",
+    )
+    return config
 
 
 def _failure(file: Path, error: Exception) -> str:

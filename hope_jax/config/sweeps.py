@@ -21,16 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from hope_jax.config.check import require
-from hope_jax.config.load import call, config_of, finish_of, load_names
+from hope_jax.config.load import as_it_is, call, config_of, finish_of, load_names
 from hope_jax.config.overrides import override, parse_assignments
 from hope_jax.config.train import TrainConfig
 
 VARIANT = "variant"
 LONGEST_NAME = 120  # folders of runs are named after their point
-
-
-def _as_it_is(config: TrainConfig) -> TrainConfig:
-    return config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Point:
     name: str
     changes: dict[str, Any]
     start: TrainConfig
-    finish: Callable[[TrainConfig], TrainConfig] = _as_it_is
+    finish: Callable[[TrainConfig], TrainConfig] = as_it_is
 
     @functools.cached_property
     def config(self) -> TrainConfig:
