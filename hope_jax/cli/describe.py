@@ -63,6 +63,7 @@ def describe(config: TrainConfig) -> list[Section]:
     return [
         _summary(config),
         _levels(config, params),
+        *([_within_a_text(config.model, params)] if config.model.cms.in_context.on else []),
         _parameters(config.model),
         _state(config),
         _flops(config),
@@ -124,6 +125,28 @@ def _levels(config: TrainConfig, params: Any) -> Section:
     return Section("levels, fastest first; periods in training steps", table)
 
 
+def _within_a_text(model: ModelConfig, params: Any) -> Section:
+    import jax
+
+    from hope_jax.layers.fast_weights import moving_levels
+    from hope_jax.models.in_context import fresh_fast
+
+    how = model.cms.in_context
+    fast = jax.eval_shape(lambda p: fresh_fast(model, p, 1), params)
+    table = _table("level", ">tokens per update", ">fast weights", ">bytes", ">optimizer bytes")
+    for name, chunk in moving_levels(model).items():
+        weights, state = fast.weights[name], fast.levels.levels[name]
+        table.add_row(name, f"{chunk:,}", f"{_size(weights):,}", _bytes(weights), _bytes(state))
+    blocks = how.adapting(model.depth)
+    kind = "whole matrices" if how.rank is None else f"rank {how.rank}"
+    learned = ", times a learned factor" if how.learn_lr else ""
+    note = (
+        f"in the last {blocks} of {model.depth} blocks, {kind}, {how.rule} at {how.lr:g}"
+        f"{learned}, on the {how.loss.replace('_', '-')} loss; per text"
+    )
+    return Section("levels within a text, fastest first", table, note)
+
+
 def _parameters(model: ModelConfig) -> Section:
     from hope_jax.models import param_shapes
 
@@ -149,7 +172,10 @@ def _state(config: TrainConfig) -> Section:
     if _size(before) != _size(after):
         growth = f"{_bytes(before)} before the first token; it grows with every token"
     note = f"{_bytes(after)} after {length} tokens; {growth}"
-    return Section("fast state of one sequence", table, note)
+    title = "fast state of one sequence"
+    if config.model.cms.in_context.on:
+        title += ", of its mixers"
+    return Section(title, table, note)
 
 
 def _flops(config: TrainConfig) -> Section:
@@ -161,6 +187,9 @@ def _flops(config: TrainConfig) -> Section:
     for name in ("mixer", "cms", "head"):
         value = getattr(flops, name)
         table.add_row(name, f"{value:,.0f}", f"{value / flops.forward:.1%}")
+    if flops.inner:
+        label = "learning within the text"
+        table.add_row(label, f"{flops.inner:,.0f}", f"{flops.inner / flops.forward:.1%}")
     tokens = config.steps * config.data.batch * length
     note = (
         f"training: {flops.training:,.0f} per token; {flops.training * tokens:.3g} for "

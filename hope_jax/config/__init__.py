@@ -1,5 +1,6 @@
 """Configuration: frozen dataclasses, strict overrides, JSON."""
 
+from hope_jax.config.in_context import InContextConfig
 from hope_jax.config.linear_mixers import (
     CombaConfig,
     DeltaNetConfig,
@@ -64,6 +65,7 @@ __all__ = [
     "DeepMomentumRule",
     "DeltaMomentumRule",
     "DeltaNetConfig",
+    "InContextConfig",
     "GatedDeltaNetConfig",
     "LSTMConfig",
     "LevelConfig",

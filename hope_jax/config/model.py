@@ -7,6 +7,7 @@ import math
 from typing import Literal
 
 from hope_jax.config.check import choose, require
+from hope_jax.config.in_context import InContextConfig
 from hope_jax.config.mixers import MixerConfig, SelfModifyingConfig
 
 
@@ -16,13 +17,14 @@ class CMSConfig:
 
     `periods` counts training steps (the multi-rate outer update of Figure 5), fastest
     first; each divides the next. One period of 1 is the feed-forward layer of an ordinary
-    Transformer.
+    Transformer. `in_context` adds fast weights that are updated while a text is read.
     """
 
     periods: tuple[int, ...] = (1,)
     hidden: int | None = None  # hidden width of all levels together; None: 8/3 dim, rounded
     variant: Literal["sequential", "nested", "independent"] = "sequential"
     activation: Literal["swiglu", "gelu"] = "swiglu"
+    in_context: InContextConfig = InContextConfig()
 
     def __post_init__(self):
         require(bool(self.periods), "cms.periods is empty; name at least one period")
@@ -36,6 +38,22 @@ class CMSConfig:
             self.hidden is None or self.hidden >= len(self.periods),
             f"cms.hidden {self.hidden} cannot be split across {len(self.periods)} levels",
         )
+        if self.in_context.on:
+            chunks = self.in_context.chunks
+            require(
+                len(chunks) == len(self.periods),
+                f"cms.in_context.chunks {chunks} and cms.periods {self.periods}: name one "
+                "chunk per level, 0 for one that does not change within a text",
+            )
+
+    def split_hidden(self, hidden: int) -> tuple[int, ...]:
+        """Hidden widths of the levels, fastest first; they add up to `hidden`.
+
+        >>> CMSConfig(periods=(1, 2, 4)).split_hidden(8)
+        (3, 3, 2)
+        """
+        levels = len(self.periods)
+        return tuple(hidden // levels + (i < hidden % levels) for i in range(levels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +86,12 @@ class ModelConfig:
         choose("model.dtype", self.dtype, "float32", "bfloat16")
         choose("model.remat", self.remat, "none", "block")
         self.mixer.validate(self.dim)
+        if self.cms.in_context.on:
+            adapting = self.cms.in_context.adapting(self.depth)
+            require(
+                adapting <= self.depth,
+                f"cms.in_context.blocks is {adapting} and the model has {self.depth} blocks",
+            )
 
     @property
     def vocab_rows(self) -> int:

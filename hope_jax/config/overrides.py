@@ -44,9 +44,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
     for item in assignments:
         path, equals, value = item.partition("=")
         if not equals or not path:
-            raise ValueError(
-                f"--set {item!r} is not of the form name=value, e.g. optim.lr=1e-3"
-            )
+            raise ValueError(f"{item!r} is not of the form name=value, e.g. optim.lr=1e-3")
         changes[path.strip()] = value.strip()
     return changes
 

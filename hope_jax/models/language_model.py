@@ -11,6 +11,7 @@ import jax
 from hope_jax.config import ModelConfig
 from hope_jax.layers.block import Block
 from hope_jax.layers.embed import Embed
+from hope_jax.layers.fast_weights import InContext
 from hope_jax.layers.norm import RMSNorm
 
 
@@ -56,6 +57,8 @@ class LanguageModel(nn.Module):
           writes: False reads without writing to the memories.
         """
         config = self.config
+        if config.cms.in_context.on:
+            InContext(config, name="in_context")()  # used by hope_jax.models.in_context
         embed = Embed(config, name="embed")
         x_BTD = nn.with_logical_constraint(embed(tokens_BT), ("batch", "time", None))
         block = Block

@@ -12,6 +12,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.own_gradient import plain_gradients_wanted
+
 MASKED = -1e30  # finite, so that a row without a key yet stays free of NaN
 
 
@@ -26,8 +28,8 @@ def causal_attention(
 ) -> jax.Array:
     """Softmax attention over `first[b, t] <= s <= offset[b] + t`, block by block.
 
-    The result and its gradient are those of `plain_attention`; second derivatives are not
-    defined. Peak memory is `B H block (T + S)` scores instead of `B H T S`.
+    The result and its gradient are those of `plain_attention`; for second derivatives see
+    `own_gradient.plain_gradients`. Peak memory is `B H block (T + S)` scores, not `B H T S`.
 
     Args:
       q_BTHK: queries.
@@ -59,7 +61,7 @@ def attention_and_sum(
     """
     batch, time, _, _ = q_BTHK.shape
     keys = k_BSHK.shape[1]
-    if time <= 1:
+    if time <= 1 or plain_gradients_wanted():
         return _plain(q_BTHK, k_BSHK, v_BSHK, first_BT, offset_B)
     offset_B = jnp.full((batch,), keys - time) if offset_B is None else offset_B
     first_BT = jnp.zeros((batch, time), jnp.int32) if first_BT is None else first_BT

@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.own_gradient import own_gradient
+
 
 def causal_conv(
     x_BTD: jax.Array,
@@ -67,7 +69,7 @@ def _tap(x_BSD: jax.Array, lag: int, past: int, same: tuple[jax.Array, ...]) -> 
     return jnp.where(same[lag][..., None], x_BTD, 0) if same and lag else x_BTD
 
 
-@jax.custom_vjp
+@own_gradient
 def _convolved(
     x_BSD: jax.Array, kernel_KD: jax.Array, same: tuple[jax.Array, ...]
 ) -> jax.Array:

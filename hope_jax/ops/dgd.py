@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.ops.decay import decay_products, shift, shift_rows
+from hope_jax.ops.own_gradient import own_gradient
 from hope_jax.ops.triangular import unit_lower_solve
 
 Rule = Literal["dgd", "gd"]
@@ -368,7 +369,7 @@ def apply_writes(
     return new_w_KZ, momentum.start_carry_1 * s_KZ - carried_KZ
 
 
-@jax.custom_vjp
+@own_gradient
 def _fresh_weights(w_KZ: jax.Array, initial_KZ: jax.Array, fresh_11: jax.Array) -> jax.Array:
     """The initial weights in rows that are fresh; their gradient is summed only if any is."""
     return jnp.where(fresh_11, initial_KZ, w_KZ)

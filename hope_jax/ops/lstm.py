@@ -19,6 +19,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.own_gradient import own_gradient
+
 GATES = ("input", "forget", "candidate", "output")
 
 
@@ -112,7 +114,7 @@ def _activated(z_BHGK):
     return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
 
 
-@jax.custom_vjp
+@own_gradient
 def _read(x_TBHGK, u_HKGK, keep_TB, h_BHK, c_BHK):
     """`(all h, last c)`; time comes first."""
 

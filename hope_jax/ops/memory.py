@@ -23,6 +23,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.own_gradient import own_gradient
+
 _NORM_EPS = 1e-6
 # Hidden layers have squared lengths of about F / 2. When a memory has been forgotten they
 # vanish, and a smaller constant would let their gradient grow a thousandfold.
@@ -126,7 +128,7 @@ def thin_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     return x * w if w.shape[-2] == 1 else x @ w
 
 
-@jax.custom_vjp
+@own_gradient
 def _fresh_matmul(
     x: jax.Array, w: jax.Array, initial: jax.Array, fresh: jax.Array
 ) -> jax.Array:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.own_gradient import plain_gradients_wanted
+
 Remat = Literal["auto", "none", "chunk", "sqrt"]
 
 # Above this many chunks `remat="auto"` keeps only every sqrt(N)-th state.
@@ -20,8 +22,12 @@ def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
 
     For norms, gates and short convolutions: each leaves several arrays as large as the
     activations to be written, kept and read, which costs more than computing them twice.
-    A matrix product whose result only leaves the function is not computed again.
+    A matrix product whose result only leaves the function is not computed again. Within
+    `plain_gradients` nothing is: whoever differentiates twice keeps less as a whole, and every
+    repetition in a repetition is compiled once more.
     """
+    if plain_gradients_wanted():
+        return function
     # layers are scanned, so nothing merges the two computations; where layers are unrolled
     # a merge saves time
     return jax.checkpoint(function, prevent_cse=False)
@@ -43,6 +49,8 @@ def scan_chunks(
     [0.0, 1.0, 2.0, 3.0]
     """
     count = jax.tree.leaves(xs)[0].shape[0]
+    if plain_gradients_wanted():
+        remat = "none"
     if remat == "auto":
         remat = "sqrt" if count > _SQRT_REMAT_CHUNKS else "chunk"
     if remat == "none":

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.ops.even_chunks import filled_up, join_time, split_time
+from hope_jax.ops.own_gradient import own_gradient
 from hope_jax.ops.recompute import Remat, scan_chunks
 
 
@@ -161,7 +162,7 @@ def _terms(part: Tokens, a_NE: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
     return decay_BCNE, input_BCNE, c_BCN
 
 
-@jax.custom_vjp
+@own_gradient
 def _scan(decay_BCNE: jax.Array, input_BCNE: jax.Array) -> jax.Array:
     """`h_t = decay_t h_{t-1} + input_t` from nothing on.
 

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.ops.even_chunks import filled_up, join_time, split_time
+from hope_jax.ops.own_gradient import own_gradient
 from hope_jax.ops.recompute import Remat, scan_chunks
 
 BETAS = 4  # one for each of y, q, k and beta
@@ -127,7 +128,7 @@ def read_by_token(
     return join_time(jnp.moveaxis(y_NCBHK, 1, 2), length), memory_BHKO
 
 
-@jax.custom_vjp
+@own_gradient
 def _forget(memory_BHKO: jax.Array, initial_HKO: jax.Array, reset_B: jax.Array) -> jax.Array:
     """The initial matrices in rows that start again."""
     return jnp.where(reset_B[:, None, None, None], initial_HKO[None], memory_BHKO)

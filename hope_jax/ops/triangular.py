@@ -12,6 +12,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from hope_jax.ops.own_gradient import own_gradient
+
 _BASE = 8  # blocks this small are inverted row by row, vectorised over all systems
 
 
@@ -47,7 +49,7 @@ def unit_lower_inverse(n_CC: jax.Array) -> jax.Array:
     return inverses[0]
 
 
-@jax.custom_vjp
+@own_gradient
 def unit_lower_solve(n_CC: jax.Array, rhs_CZ: jax.Array) -> jax.Array:
     """Solve `(I + N) U = R` for strictly lower triangular `N`.
 

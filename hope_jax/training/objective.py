@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.models import LanguageModel, next_token_losses
+from hope_jax.models.in_context import in_context_losses
+from hope_jax.nested.paths import path_name
 
 EVENTS = "write_events"  # this statistic is a count; all others are means
 
@@ -21,9 +23,17 @@ def token_losses(
       model: the language model.
       params: slow weights.
       batch: `tokens` int32 `[B, T + 1]` and `reset` bool `[B, T]`.
-      writes: False reads without writing to the memories.
+      writes: False reads without writing to the memories, those of the CMS included.
     """
     tokens = batch["tokens"]
+    if model.config.cms.in_context.on and writes:
+        losses_BT, below, above = in_context_losses(
+            model.config, params, tokens[:, :-1], tokens[:, 1:], batch["reset"]
+        )
+        stats = below
+        if above is not None:
+            stats = jax.tree_util.tree_map_with_path(_of_all_blocks, below, above)
+        return losses_BT, _named(stats)
     output, sown = model.apply(
         {"params": params},
         tokens[:, :-1],
@@ -37,6 +47,12 @@ def token_losses(
 def merge(stats: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Statistics stacked over micro-batches, as those of one batch."""
     return {name: _reduce(name, values) for name, values in stats.items()}
+
+
+def _of_all_blocks(path: Any, below: jax.Array, above: jax.Array) -> jax.Array:
+    """A statistic of the blocks that read a text at once and of those that read its chunks."""
+    over_chunks = jnp.sum if EVENTS in path_name(path) else jnp.mean
+    return jnp.concatenate([below, over_chunks(above, axis=0).astype(below.dtype)])
 
 
 def _named(stats: Any) -> dict[str, jax.Array]:

@@ -56,3 +56,17 @@ def test_a_mistake_is_told_in_one_line(describe):
     assert status == 2
     assert err.count("\n") == 1
     assert "did you mean 'depth'" in err
+
+
+def test_levels_within_a_text(describe):
+    _, out, _ = describe(
+        EXPERIMENTS / "small.py",
+        "--set",
+        "model.cms.periods=(1,4)",
+        "--set",
+        "model.cms.in_context.chunks=(32,128)",
+    )
+    found = [line.split() for line in out.splitlines() if line.startswith("period_4 ")]
+    assert found[1][:2] == ["period_4", "128"]
+    assert "in the last 1 of 4 blocks, whole matrices, sgd at 0.1, times a learned" in out
+    assert "learning within the text" in out

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig
-from hope_jax.layers.continuum import ContinuumMemory, level_mlp, split_hidden
+from hope_jax.layers.continuum import ContinuumMemory, level_mlp
 
 
 def memory(**cms):
@@ -70,5 +70,5 @@ def test_a_level_is_updated_through_its_pure_function():
 
 
 def test_widths_add_up():
-    assert split_hidden(10, 4) == (3, 3, 2, 2)
-    assert sum(split_hidden(704, 3)) == 704
+    assert CMSConfig(periods=(1, 2, 4, 8)).split_hidden(10) == (3, 3, 2, 2)
+    assert sum(CMSConfig(periods=(1, 2, 4)).split_hidden(704)) == 704

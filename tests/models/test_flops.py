@@ -14,6 +14,7 @@ from hope_jax.config import (
     DeltaNetConfig,
     DLAConfig,
     GatedDeltaNetConfig,
+    InContextConfig,
     LinearAttentionConfig,
     LSTMConfig,
     MambaConfig,
@@ -33,6 +34,7 @@ from hope_jax.config import (
     TTTMLPConfig,
 )
 from hope_jax.models import LanguageModel, abstract_params, flops_per_token
+from hope_jax.models.in_context import in_context_losses
 
 
 def matrix_flops(jaxpr) -> float:
@@ -169,6 +171,30 @@ def test_selective_scans(activation):
     for mixer in (MambaConfig(), SambaConfig(heads=2)):
         config = ModelConfig(vocab_size=64, dim=64, depth=3, mixer=mixer, cms=cms)
         assert flops_per_token(config, 1).forward == pytest.approx(traced(config, 1), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("periods", "variant", "activation"),
+    [
+        ((1,), "sequential", "swiglu"),
+        ((1, 4), "sequential", "gelu"),
+        ((1, 4), "independent", "swiglu"),
+    ],
+)
+def test_learning_within_a_text(periods, variant, activation):
+    in_context = InContextConfig(chunks=(8,) * len(periods), blocks=1)
+    cms = CMSConfig(periods, 48, variant, activation, in_context)
+    config = ModelConfig(vocab_size=64, dim=32, depth=3, mixer=AttentionConfig(), cms=cms)
+    params = abstract_params(config)
+    tokens_BT = jax.ShapeDtypeStruct((1, 16), jnp.int32)
+
+    def read(params, tokens_BT):
+        return in_context_losses(config, params, tokens_BT, tokens_BT)[0]
+
+    found = matrix_flops(jax.make_jaxpr(read)(params, tokens_BT).jaxpr) / 16
+    flops = flops_per_token(config, 16)
+    assert found - traced(config, 16) == flops.inner
+    assert flops.training == 3 * flops.reading
 
 
 def test_training_costs_three_forward_passes():

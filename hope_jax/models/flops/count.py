@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 
 from hope_jax.config import ModelConfig
-from hope_jax.layers.continuum import split_hidden
 from hope_jax.models.flops import (
     attention,
     inner_models,
@@ -28,21 +27,32 @@ _MIXERS = {kind: count for family in _FAMILIES for kind, count in family.COUNTS.
 
 @dataclasses.dataclass(frozen=True)
 class Flops:
-    """Operations per token of one forward pass over a sequence, averaged over it."""
+    """Operations per token of one forward pass over a sequence, averaged over it.
+
+    `inner` are those of the gradients by which a CMS learns within the sequence, beyond the
+    forward pass.
+    """
 
     mixer: float
     cms: float
     head: float
+    inner: float = 0.0
+    through: bool = True  # whether training goes back through the inner gradients
 
     @property
     def forward(self) -> float:
-        """All components."""
+        """All components, without learning."""
         return self.mixer + self.cms + self.head
 
     @property
+    def reading(self) -> float:
+        """Forward, and learning within the sequence."""
+        return self.forward + self.inner
+
+    @property
     def training(self) -> float:
-        """Forward and backward; the backward pass costs twice the forward."""
-        return 3 * self.forward
+        """Forward and backward; the backward pass costs twice what it goes back through."""
+        return 3 * self.forward + (3 if self.through else 1) * self.inner
 
 
 def flops_per_token(config: ModelConfig, length: int) -> Flops:
@@ -59,7 +69,6 @@ def flops_per_token(config: ModelConfig, length: int) -> Flops:
     32768.0
     """
     dim = config.dim
-    hidden = sum(split_hidden(config.cms_hidden, len(config.cms.periods)))
     kind = type(config.mixer)
     if kind not in _MIXERS:
         raise ValueError(
@@ -67,8 +76,32 @@ def flops_per_token(config: ModelConfig, length: int) -> Flops:
             "the COUNTS of a file in hope_jax/models/flops"
         )
     mixer = _MIXERS[kind](config, length)
+    cms = feed_forward(config, config.cms_hidden)
+    head = float(2 * dim * config.vocab_rows)
+    how = config.cms.in_context
     return Flops(
         mixer=float(config.depth * mixer),
-        cms=float(config.depth * feed_forward(config, hidden)),
-        head=float(2 * dim * config.vocab_rows),
+        cms=float(config.depth * cms),
+        head=head,
+        inner=float(_inner(config, mixer, cms, head)) if how.on else 0.0,
+        through=how.outer == "through",
     )
+
+
+def _inner(config: ModelConfig, mixer: float, cms: float, head: float) -> float:
+    """Backward pass through all above the cut of `hope_jax.models.in_context`.
+
+    Gradients of all weights of the levels and of the stream; of the head's input only. Mixers
+    between adapting blocks count like levels, which is too much for their projections.
+    """
+    blocks = config.cms.in_context.adapting(config.depth)
+    products = 2 if config.cms.activation == "swiglu" else 1
+    widths = config.cms.split_hidden(config.cms_hidden)
+    inwards = lambda hidden: 2 * products * config.dim * hidden
+    if config.cms.in_context.loss == "local":
+        # every level for itself: none hands a gradient on, and each has its view
+        views = 2 * config.dim**2 * len(config.cms.periods)
+        return blocks * (2 * cms - inwards(config.cms_hidden) + views)
+    lowest = widths if config.cms.variant == "independent" else widths[:1]
+    below = inwards(sum(lowest))  # of the gradient, which ends at the cut
+    return 2 * blocks * cms - below + 2 * (blocks - 1) * mixer + head

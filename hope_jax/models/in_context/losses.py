@@ -1,0 +1,132 @@
+"""Loss of every token of a batch of texts, with updates on the way: what training calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hope_jax.config import ModelConfig
+from hope_jax.layers.fast_weights import moving_levels
+from hope_jax.models.in_context.fast import fresh_fast
+from hope_jax.models.in_context.reader import Reader
+from hope_jax.models.losses import next_token_losses
+
+
+def in_context_losses(
+    config: ModelConfig,
+    params: Any,
+    tokens_BT: jax.Array,
+    targets_BT: jax.Array,
+    reset_BT: jax.Array | None = None,
+    drop_BT: jax.Array | None = None,
+) -> tuple[jax.Array, Any, Any]:
+    """Loss of every token when the CMS learns from those before it.
+
+    Args:
+      config: of the model; `config.cms.in_context` says how.
+      params: slow weights.
+      tokens_BT: int32 tokens; rows begin fresh.
+      targets_BT: what follows each.
+      reset_BT: True where a document begins: everything is forgotten. None, where none does
+        but at the rows' beginnings, costs less.
+      drop_BT: True where the context is dropped: the mixers forget, the CMS does not.
+
+    Returns:
+      `losses_BT` in nats, float32, differentiable in `params` through the updates; the
+      statistics of what lies below the cut; and of what lies above, chunks first (None where
+      no mixer does).
+    """
+    reader, chunk = Reader(config, params), config.cms.in_context.chunk
+    batch, length = tokens_BT.shape
+    mixers_BT = reset_BT
+    if drop_BT is not None:
+        mixers_BT = drop_BT if reset_BT is None else reset_BT | drop_BT
+    below = reader.read_below(tokens_BT, None, mixers_BT)
+    states = reader.empty_states(batch, length)
+    fast, ticks = fresh_fast(config, params, batch), length // chunk
+    chunks = lambda x_BT: None if x_BT is None else _chunks(x_BT, ticks, chunk)
+    xs = {
+        "x": chunks(below.y),
+        "targets": chunks(targets_BT),
+        "reset": chunks(reset_BT),
+        "mixers": chunks(mixers_BT),
+        "keep": None if reset_BT is None else _kept(config, reset_BT, ticks),
+        "due": _due(config, ticks),
+    }
+
+    def tick(weights, carry, x):
+        states, forgot = carry
+        now = fast.replace(weights=weights, forgot=forgot)
+        seen = weights if x["reset"] is None else now.in_sight()
+        grads, losses_BC, part = reader.chunk_gradient(
+            seen, x["x"], states, x["targets"], x["reset"], x["mixers"]
+        )
+        out = losses_BC, part.stats
+        if x["reset"] is None:
+            return grads, (part.states, forgot), out
+        began_B = x["reset"].any(axis=1)
+        forgot = {level: f | began_B for level, f in forgot.items()}
+        grads = {
+            level: jax.tree.map(lambda g, k=x["keep"][level]: g * k[None, :, None, None], g)
+            for level, g in grads.items()
+        }
+        left = {level: f & ~x["due"][level] for level, f in forgot.items()}
+        return grads, (part.states, left), out, {"forgot": forgot}
+
+    parts, stats = [], []
+    if ticks:
+        weights, _, (states, forgot), (losses_NBC, above) = reader.levels.run(
+            tick,
+            fast.weights,
+            fast.levels,
+            (states, fast.forgot),
+            xs,
+            start=0,
+            remat=[reader.levels.levels[0].name],
+        )
+        fast = fast.replace(weights=weights, forgot=forgot)
+        parts.append(losses_NBC.swapaxes(0, 1).reshape(batch, ticks * chunk))
+        stats.append(above)
+    if ticks * chunk < length:  # too few tokens for an update
+        last = lambda x_BT: None if x_BT is None else x_BT[:, ticks * chunk :]
+        seen, fresh_BR = fast.in_sight(), None
+        if reset_BT is not None:
+            fresh_BR = jnp.cumsum(last(reset_BT), axis=1) > 0
+        now = reader.fast_weights(seen, jax.tree.map(jnp.zeros_like, seen), fresh_BR)
+        tail = reader.read_above(last(below.y), states, now, last(mixers_BT))
+        parts.append(next_token_losses(tail.y, last(targets_BT)))
+        stats.append(jax.tree.map(lambda s: s[None], tail.stats))
+    joined = jax.tree.map(lambda *s: jnp.concatenate(s), *stats)
+    return jnp.concatenate(parts, axis=1), below.stats, joined
+
+
+def _chunks(x_BT: jax.Array, ticks: int, chunk: int) -> jax.Array:
+    """`[B, T, ...]` as `[ticks, B, chunk, ...]`, without what is left over."""
+    batch, rest = x_BT.shape[0], x_BT.shape[2:]
+    return x_BT[:, : ticks * chunk].reshape(batch, ticks, chunk, *rest).swapaxes(0, 1)
+
+
+def _kept(config: ModelConfig, reset_BT: jax.Array, ticks: int) -> dict[str, jax.Array]:
+    """By level, `[ticks, B]`: 1 where no later tick of the level's period begins a document.
+
+    What a text is to learn from ended texts is nothing, so their gradients are left out.
+    """
+    chunk = config.cms.in_context.chunk
+    began_NB = _chunks(reset_BT, ticks, chunk).any(axis=2)
+    kept = {}
+    for level, tokens in moving_levels(config).items():
+        period = tokens // chunk
+        pad = -ticks % period
+        grid = jnp.pad(began_NB, ((0, pad), (0, 0))).reshape(-1, period, began_NB.shape[1])
+        later = jnp.cumsum(grid[:, ::-1], axis=1)[:, ::-1] - grid
+        kept[level] = (later == 0).reshape(-1, began_NB.shape[1])[:ticks].astype(jnp.float32)
+    return kept
+
+
+def _due(config: ModelConfig, ticks: int) -> dict[str, jax.Array]:
+    """By level, `[ticks]`: whether it is updated after the tick."""
+    chunk = config.cms.in_context.chunk
+    after = jnp.arange(1, ticks + 1)
+    return {n: after % (tokens // chunk) == 0 for n, tokens in moving_levels(config).items()}
