@@ -5,7 +5,7 @@ from hope_jax.inference.identity import Fingerprint, fingerprint
 from hope_jax.inference.reading import Reading, read
 from hope_jax.inference.sampling import Sampling, filter_logits, sample, sampling
 from hope_jax.inference.saving import load_state, save_state
-from hope_jax.inference.stream import Stream, fresh
+from hope_jax.inference.stream import StreamState, fresh
 from hope_jax.inference.text import TextStream
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "Generation",
     "Reading",
     "Sampling",
-    "Stream",
+    "StreamState",
     "TextStream",
     "filter_logits",
     "fingerprint",

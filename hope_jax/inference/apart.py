@@ -28,7 +28,9 @@ def take_apart(stacked: Any, depth: int) -> tuple[Any, ...]:
 
 
 def put_together(layers: tuple[Any, ...]) -> Any:
-    """Inverse of `take_apart`."""
+    """Inverse of `take_apart`; None of no layer."""
+    if not layers:
+        return None
     return jax.tree.map(lambda *xs: jnp.stack(xs), *layers)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -12,15 +13,17 @@ from flax import struct
 
 from hope_jax.config.check import require
 from hope_jax.inference.apart import params_apart
+from hope_jax.inference.learning import Mode
+from hope_jax.inference.limits import Limits
 from hope_jax.inference.reading import encode
-from hope_jax.inference.sampling import sampling
+from hope_jax.inference.sampling import Sampling, sampling
 from hope_jax.inference.stream import (
     STEPS,
-    Stream,
+    StreamState,
     layers_apart,
     layers_together,
     open_stream,
-    read_pieces,
+    read_ids,
     step_tokens,
 )
 from hope_jax.inference.text import TextStream
@@ -40,7 +43,7 @@ class Generation:
 
     text: str
     ids: np.ndarray
-    state: Stream
+    state: StreamState
 
 
 def generate(
@@ -54,8 +57,10 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
-    state: Stream | None = None,
+    state: StreamState | None = None,
     writes: bool = True,
+    learns: bool = True,
+    limits: Limits = Limits(),  # noqa: B008 - immutable
     on_text: Callable[[str], None] | None = None,
 ) -> Generation:
     """Read `prompt` and write up to `tokens` tokens after it.
@@ -75,6 +80,8 @@ def generate(
       seed: of the random numbers, below 2 ** 32.
       state: stream to go on from, left untouched; None: fresh memories.
       writes: False reads and writes text without writing to the memories.
+      learns: False reads and writes text without updates of the CMS.
+      limits: of such updates.
       on_text: called with each piece of new text as it comes.
 
     Raises:
@@ -90,45 +97,85 @@ def generate(
     )
     stream = open_stream(model, params, len(ids_T) + tokens, state)
     require(stream.batch == 1, f"the state holds {stream.batch} streams; write with one")
-    out = TextStream(tokenizer, ids_T)
-    end_id = getattr(tokenizer, "end_id", None)
-    end_id = -1 if end_id is None else end_id
+    mode = Mode(writes, learns, limits)
+    apart = params_apart(params)
+    stream, _ = read_ids(model, params, apart, stream, ids_T[None], tokenizer.vocab_size, mode)
     new_ids: list[int] = []
     texts: list[str] = []
+    for piece in write(model, apart, tokenizer, stream, tokens, how, seed, mode, ids_T):
+        stream = piece.state
+        new_ids.extend(piece.ids)
+        texts.append(piece.text)
+        if on_text is not None and piece.text:
+            on_text(piece.text)
+    stream = layers_together(stream) if new_ids else stream
+    return Generation("".join(texts), np.asarray(new_ids, np.int32), stream)
 
-    def show(text: str) -> None:
-        if text:
-            texts.append(text)
-            if on_text is not None:
-                on_text(text)
 
-    stream, _, rest_BT = read_pieces(model, params, stream, ids_T[None], writes)
-    apart, stream = params_apart(params), layers_apart(model, stream)
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A few tokens that were just written.
+
+    Attributes:
+      text: what they complete; the last piece has what was held back.
+      ids: the tokens.
+      state: after them, layers apart; to be used before the next piece is asked for.
+    """
+
+    text: str
+    ids: list[int]
+    state: StreamState
+
+
+def write(
+    model: LanguageModel,
+    apart: Any,
+    tokenizer: Any,
+    stream: StreamState,
+    tokens: int,
+    how: Sampling,
+    seed: int,
+    mode: Mode,
+    before: Iterable[int] = (),
+) -> Iterator[Piece]:
+    """Write up to `tokens` tokens, a few at a time.
+
+    Args:
+      model: the model.
+      apart: its parameters, from `params_apart`.
+      tokenizer: from ids to text.
+      stream: consumed.
+      tokens: at most so many.
+      how: how to draw.
+      seed: of the random numbers.
+      mode: what the tokens may change.
+      before: ids before them, for tokenizers that look at these.
+    """
+    stream = layers_apart(model, stream) if tokens else stream
+    out = TextStream(tokenizer, before)
+    end_id = getattr(tokenizer, "end_id", None)
+    end_id = -1 if end_id is None else end_id
     keys_B = jax.random.split(jax.random.key(seed), 1)
-    left, ended = rest_BT[0], False
-    while len(left) or (len(new_ids) < tokens and not ended):
-        given = min(STEPS, len(left))
-        given_BN = np.zeros((1, STEPS), np.int32)
-        given_BN[0, :given], left = left[:given], left[given:]
-        total = min(STEPS, given + tokens - len(new_ids)) if not len(left) else given
+    room_BN, written, ended = jnp.zeros((1, STEPS), jnp.int32), 0, False
+    while written < tokens and not ended:
         steps = step_tokens(
             model,
             apart,
             stream,
-            jnp.asarray(given_BN),
-            given,
-            total,
+            room_BN,
+            0,
+            min(STEPS, tokens - written),
             keys_B,
-            len(new_ids),
+            written,
             how=how,
             end_id=end_id,
             vocab=tokenizer.vocab_size,
-            writes=writes,
+            mode=mode,
         )
         stream, ended = steps.stream, bool(steps.done_B[0])
-        drawn = np.asarray(steps.ids_BN)[0, given : int(steps.count)].tolist()
-        new_ids.extend(drawn)
-        show(out.feed(drawn[:-1] if ended else drawn))
-    show(out.close())
-    stream = layers_together(stream)
-    return Generation("".join(texts), np.asarray(new_ids, np.int32), stream)
+        ids = np.asarray(steps.ids_BN)[0, : int(steps.count)].tolist()
+        written += len(ids)
+        text = out.feed(ids[:-1] if ended else ids)
+        if ended or written >= tokens:
+            text += out.close()
+        yield Piece(text, ids, stream)

@@ -42,20 +42,21 @@ def fingerprint(model: LanguageModel, params: Any) -> Fingerprint:
     """
     return Fingerprint(
         configuration=_short(hashlib.sha256(to_json(model.config).encode())),
-        weights=_weights(params),
+        weights=digest(params),
     )
 
 
-def _weights(params: Any) -> str:
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+def digest(tree: Any) -> str:
+    """Short hash of the names, shapes, types and bits of all arrays of a tree."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
+        sha.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
         # of a copy: an array keeps what it was converted to, and all weights together
         # would then stay in host memory too
-        digest.update(np.asarray(jnp.copy(leaf)).reshape(-1).view(np.uint8))
-    return _short(digest)
+        sha.update(np.asarray(jnp.copy(leaf)).reshape(-1).view(np.uint8))
+    return _short(sha)
 
 
-def _short(digest) -> str:
-    return digest.hexdigest()[:16]
+def _short(sha) -> str:
+    return sha.hexdigest()[:16]

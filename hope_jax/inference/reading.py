@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from hope_jax.inference.apart import params_apart
-from hope_jax.inference.stream import (
-    STEPS,
-    Stream,
-    layers_apart,
-    layers_together,
-    open_stream,
-    read_pieces,
-    step_tokens,
-)
+from hope_jax.inference.learning import Mode
+from hope_jax.inference.limits import Limits
+from hope_jax.inference.stream import StreamState, open_stream, read_ids
 from hope_jax.models import LanguageModel
 
 
@@ -32,7 +24,7 @@ class Reading:
         first token of a fresh stream costs `ln(vocab_size)`: nothing is known yet.
     """
 
-    state: Stream
+    state: StreamState
     loss_T: np.ndarray
 
 
@@ -41,9 +33,11 @@ def read(
     params: Any,
     tokenizer: Any,
     text: str | bytes,
-    state: Stream | None = None,
+    state: StreamState | None = None,
     *,
     writes: bool = True,
+    learns: bool = True,
+    limits: Limits = Limits(),  # noqa: B008 - immutable
 ) -> Reading:
     """Read `text` and go on from `state`, in memory that does not grow with the text.
 
@@ -54,35 +48,19 @@ def read(
       text: what to read; may be empty.
       state: stream to go on from, left untouched; None: fresh memories.
       writes: False reads without writing to the memories.
+      learns: False reads without updates of the CMS, where it has any within a text.
+      limits: of such updates.
     """
     ids_T = encode(model, tokenizer, text)
     stream = open_stream(model, params, len(ids_T), state)
     if stream.batch != 1:
         raise ValueError(f"the state holds {stream.batch} streams; read one at a time")
-    stream, loss_BT, rest_BT = read_pieces(model, params, stream, ids_T[None], writes)
-    losses = [loss_BT[0]]
-    if not rest_BT.size:
-        return Reading(stream, losses[0])
-    apart, stream = params_apart(params), layers_apart(model, stream)
-    keys_B = jax.random.split(jax.random.key(0), 1)
-    for start in range(0, rest_BT.shape[1], STEPS):
-        given = min(STEPS, rest_BT.shape[1] - start)
-        given_BN = np.zeros((1, STEPS), np.int32)
-        given_BN[:, :given] = rest_BT[:, start : start + given]
-        steps = step_tokens(
-            model,
-            apart,
-            stream,
-            jnp.asarray(given_BN),
-            given,
-            given,
-            keys_B,
-            vocab=tokenizer.vocab_size,
-            writes=writes,
-        )
-        stream = steps.stream
-        losses.append(np.asarray(steps.loss_BN)[0, :given])
-    return Reading(layers_together(stream), np.concatenate(losses))
+    mode = Mode(writes, learns, limits)
+    apart = params_apart(params)
+    stream, loss_BT = read_ids(
+        model, params, apart, stream, ids_T[None], tokenizer.vocab_size, mode
+    )
+    return Reading(stream, loss_BT[0])
 
 
 def encode(model: LanguageModel, tokenizer: Any, text: str | bytes) -> np.ndarray:

@@ -1,19 +1,12 @@
 """Streams on disk: what a model remembers, apart from the model.
 
-A file is a `.npz` archive: one entry per array, named by its path in the state, and the
-entry `manifest`, JSON text with the fingerprints of the configuration, the slow weights and
-the tokenizer that the stream belongs to.
+A file is an archive of the state's arrays, named by their paths in it, with the fingerprints of
+the configuration, the slow weights and the tokenizer that the stream belongs to.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import os
-import tempfile
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hope_jax.inference.archive import damage_named, read_archive, write_archive
 from hope_jax.inference.identity import fingerprint
-from hope_jax.inference.stream import Stream, compact
-from hope_jax.models import LanguageModel, abstract_state
+from hope_jax.inference.stream import StreamState, compact, fresh
+from hope_jax.models import LanguageModel
 
 FORMAT = 2  # 1 did not name the weights
-_MANIFEST = "manifest"
-_DIFFERS = {  # what a state is tied to -> what to say when it is not the same
+DIFFERS = {  # what a state is tied to -> what to say when it is not the same
     "configuration": "the configuration of the model differs",
     "weights": "the configuration is the same and the weights differ, as they do after "
     "another seed or another number of steps",
@@ -36,7 +29,7 @@ _DIFFERS = {  # what a state is tied to -> what to say when it is not the same
 
 
 def save_state(
-    path: str | Path, state: Stream, model: LanguageModel, params: Any, tokenizer: Any
+    path: str | Path, state: StreamState, model: LanguageModel, params: Any, tokenizer: Any
 ) -> None:
     """Write a stream to `path`, whole or not at all.
 
@@ -47,32 +40,13 @@ def save_state(
       params: its parameters; see `fingerprint` for the cost of naming them.
       tokenizer: the tokenizer that the model reads with.
     """
-    arrays = {name: np.asarray(leaf) for name, leaf in _named(compact(state)).items()}
-    manifest = {
-        "format": FORMAT,
-        "fingerprints": _fingerprints(model, params, tokenizer),
-        "dtypes": {name: str(array.dtype) for name, array in arrays.items()},
-    }
-    # NumPy's format has no bfloat16; store the bits of such arrays as integers
-    stored = {name: array.view(_plain(array.dtype)) for name, array in arrays.items()}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{_MANIFEST: np.array(json.dumps(manifest))}, **stored)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    manifest = {"format": FORMAT, "fingerprints": _fingerprints(model, params, tokenizer)}
+    write_archive(path, manifest, named_arrays(compact(state)))
 
 
-def load_state(path: str | Path, model: LanguageModel, params: Any, tokenizer: Any) -> Stream:
+def load_state(
+    path: str | Path, model: LanguageModel, params: Any, tokenizer: Any
+) -> StreamState:
     """Read a stream that `save_state` wrote.
 
     Args:
@@ -90,15 +64,25 @@ def load_state(path: str | Path, model: LanguageModel, params: Any, tokenizer: A
     for what, here in _fingerprints(model, params, tokenizer).items():
         if saved[what] != here:
             raise ValueError(
-                f"{path} belongs to another model: {_DIFFERS[what]}: {saved[what]} in the "
+                f"{path} belongs to another model: {DIFFERS[what]}: {saved[what]} in the "
                 f"file, {here} here"
             )
+    return fill_state(path, arrays, model, params)
+
+
+def fill_state(
+    path: str | Path, arrays: dict[str, np.ndarray], model: LanguageModel, params: Any
+) -> StreamState:
+    """A stream from its arrays by name.
+
+    Raises:
+      ValueError: they are not those of a stream of this model.
+    """
+    if "logits_BW" not in arrays:
+        raise ValueError(f"{path} is damaged: there are no scores of the next token")
     batch = len(arrays["logits_BW"])
-    like = Stream(
-        abstract_state(model.config, batch),
-        jax.ShapeDtypeStruct((batch, model.config.vocab_rows), jnp.float32),
-    )
-    wanted = _named(like)
+    like = jax.eval_shape(lambda: fresh(model, params, batch))
+    wanted = named_arrays(like)
     wrong = sorted(set(arrays) ^ set(wanted)) or [
         name
         for name, leaf in wanted.items()
@@ -110,18 +94,22 @@ def load_state(path: str | Path, model: LanguageModel, params: Any, tokenizer: A
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
+def named_arrays(state: Any) -> dict[str, Any]:
+    """The arrays of a tree by their paths."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
+
+
 def _fingerprints(model: LanguageModel, params: Any, tokenizer: Any) -> dict[str, str]:
-    """What a state is tied to, with the keys of `_DIFFERS`."""
+    """What a state is tied to, with the keys of `DIFFERS`."""
     names = dataclasses.asdict(fingerprint(model, params))
     return names | {"tokenizer": tokenizer.fingerprint}
 
 
 def _read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """Fingerprints and arrays of a file, whatever model it belongs to."""
-    with _damage_named(path), open(path, "rb") as file:
-        with np.load(file, allow_pickle=False) as archive:
-            stored = dict(archive)
-        manifest = json.loads(str(stored.pop(_MANIFEST)))
+    manifest, arrays = read_archive(path, "a saved state")
+    with damage_named(path, "a saved state"):
         written = int(manifest["format"])
     if written > FORMAT:
         raise ValueError(
@@ -133,27 +121,9 @@ def _read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
             f"{path} has state format {written}, which does not say which weights the state "
             "belongs to; read the text again"
         )
-    with _damage_named(path):
-        saved = {what: manifest["fingerprints"][what] for what in _DIFFERS}
-        dtypes = manifest["dtypes"]
-        arrays = {name: a.view(jnp.dtype(dtypes[name])) for name, a in stored.items()}
-        if "logits_BW" not in arrays:
-            raise ValueError("there are no scores of the next token")
+    with damage_named(path, "a saved state"):
+        saved = {what: manifest["fingerprints"][what] for what in DIFFERS}
     return saved, arrays
-
-
-@contextlib.contextmanager
-def _damage_named(path: str | Path) -> Iterator[None]:
-    """Whatever a damaged file makes NumPy and JSON say, say which file it is."""
-    try:
-        yield
-    except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a saved state, or it is damaged: {error}") from None
-
-
-def _named(stream: Stream) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(stream)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
 
 
 def _fits(shape: tuple[int, ...], like: tuple[int, ...]) -> bool:
@@ -161,7 +131,3 @@ def _fits(shape: tuple[int, ...], like: tuple[int, ...]) -> bool:
     return len(shape) == len(like) and all(
         a == b or b == 0 for a, b in zip(shape, like, strict=True)
     )
-
-
-def _plain(dtype: np.dtype) -> np.dtype:
-    return dtype if dtype.isbuiltin else np.dtype(f"uint{8 * dtype.itemsize}")

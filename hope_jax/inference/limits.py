@@ -1,0 +1,72 @@
+"""What a text may do to the weights of the CMS."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from hope_jax.layers.fast_weights import Weights, moving_levels
+from hope_jax.models.in_context import Reader
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds on fast weights, as fractions of the norm of the level's slow ones.
+
+    Attributes:
+      norm: of the fast weights of a level.
+      change: of one update of a level, per token that it learns from.
+
+    >>> Limits(norm=0)
+    Traceback (most recent call last):
+      ...
+    ValueError: limit norm is 0; use more than 0, or None for no limit
+    """
+
+    norm: float | None = 0.5
+    change: float | None = 0.01
+
+    def __post_init__(self):
+        for name in ("norm", "change"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(
+                    f"limit {name} is {value}; use more than 0, or None for no limit"
+                )
+
+
+def within(reader: Reader, old: Weights, new: Weights, limits: Limits) -> Weights:
+    """Updated fast weights `[blocks, B, ...]`, drawn back where they are past the limits.
+
+    A level that has just returned to its initial value (the nested CMS) may change by more.
+
+    Args:
+      reader: of the model.
+      old: before the update.
+      new: after it.
+      limits: the limits.
+    """
+    chunks, result = moving_levels(reader.config), {}
+    returns = {level.name for level in reader.levels.levels if level.reset_to_init}
+    for level, matrices in new.items():
+        slow = optax.tree.norm(reader.slow(level))
+        if limits.change is not None and level not in returns:
+            change = jax.tree.map(jnp.subtract, matrices, old[level])
+            change = _drawn_back(reader, level, change, limits.change * chunks[level] * slow)
+            matrices = jax.tree.map(jnp.add, old[level], change)
+        if limits.norm is not None:
+            matrices = _drawn_back(reader, level, matrices, limits.norm * slow)
+        result[level] = matrices
+    return result
+
+
+def _drawn_back(reader: Reader, level: str, matrices: Any, most: jax.Array) -> Any:
+    """Rows of at most this norm, as matrices that are added."""
+    whole = reader.whole({level: matrices})[level]
+    norm_B = jax.vmap(optax.tree.norm, in_axes=1)(whole)
+    factor_B = jnp.where(norm_B > most, most / norm_B, 1.0)
+    return jax.tree.map(lambda w: w * factor_B[None, :, None, None], matrices)
