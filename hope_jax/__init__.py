@@ -8,15 +8,18 @@ Dimension key, used as a suffix of every array of rank two or more and as einsum
     Z hidden units of all memories together
 """
 
+import importlib
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load"]
+__all__ = ["Stream", "__version__", "load"]
+
+
+_LAZY = {"Stream": "hope_jax.streams", "load": "hope_jax.checkpoint.load"}
 
 
 def __getattr__(name: str):
     """Import what needs JAX only when it is asked for: `hope --help` must be fast."""
-    if name == "load":
-        from hope_jax.checkpoint.load import load
-
-        return load
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "compare finished runs in a table with plots",
     "prepare": "turn text into token windows that training reads",
     "generate": "write text with a trained model",
+    "stream": "talk with a model that learns from what it reads",
     "describe": "print the levels, parameters, state and cost of a model",
     "bench": "measure speed and memory of HOPE beside its baselines",
     "aot": "compile for a TPU slice without a TPU: memory, collectives, floor of a step",

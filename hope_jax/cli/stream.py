@@ -1,0 +1,171 @@
+"""Talk with a model that goes on learning from what it reads.
+
+A line is read and learned from; a line that begins with a slash is a command: /ask PROMPT
+answers, /forget drops the context, /sleep moves what was read to slower levels, /save keeps the
+stream, /help lists all.
+
+  hope stream --workdir runs/hope --stream streams/mine        begin, or go on
+  hope stream --workdir runs/hope --turns turns.txt --json     a file of such lines
+
+A stream is kept with /save, in the folder of --stream. It holds what differs from the
+checkpoint: go on from it without --workdir as long as the checkpoint is where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HELP = "talk with a model that learns from what it reads"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--workdir", type=Path, metavar="DIR", help="folder of a run, or of one checkpoint"
+    )
+    parser.add_argument(
+        "--stream", type=Path, metavar="DIR", help="folder of the stream; made by /save"
+    )
+    parser.add_argument(
+        "--point", type=int, metavar="N", help="go back to where it had read N tokens"
+    )
+    parser.add_argument(
+        "--levels",
+        metavar="P=C,...",
+        help="tokens C per update of the CMS level of period P, for a new stream; 'none' for "
+        "no level (default: as trained)",
+    )
+    parser.add_argument(
+        "--lr", type=float, metavar="X", help="rate of these updates (default: as trained)"
+    )
+    parser.add_argument(
+        "--reservoir",
+        type=int,
+        default=16_384,
+        metavar="N",
+        help="tokens kept for sleep; 0: the stream holds no text (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--turns", type=Path, metavar="FILE", help="lines to take instead of a terminal's"
+    )
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        default=128,
+        metavar="N",
+        help="of an answer, at most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="of answers (default: 0, the likeliest token)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="a JSON object per line instead of text"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open the stream and take its lines."""
+    levels = parse_levels(args.levels)
+    lines = args.turns.read_text().splitlines() if args.turns else None
+
+    from hope_jax.streams.session import Session
+
+    stream = _open(args, levels)
+    show = None if args.json else _show
+    session = Session(
+        stream, args.stream, tokens=args.tokens, temperature=args.temperature, on_text=show
+    )
+    terminal = lines is None and sys.stdin.isatty()
+    if terminal:
+        print(f"{stream.base.path}, {stream.tokens_read} tokens read. /help lists commands.")
+    for number, line in enumerate(_lines(lines, terminal), start=1):
+        try:
+            turn = session.take(line)
+        except (ValueError, OSError) as error:
+            if not terminal:
+                raise ValueError(f"line {number}, {line!r}: {error}") from error
+            print(f"error: {error}")
+            continue
+        except KeyboardInterrupt:
+            if not terminal:
+                raise
+            print("interrupted")
+            continue
+        if turn.ends:
+            break
+        if args.json:
+            print(json.dumps({"line": number, "command": turn.command, **turn.values}))
+        elif turn.command in ("ask", "tell"):
+            _show("\n")  # the answer has been shown as it came
+        elif turn.text:
+            print(turn.text)
+        sys.stdout.flush()
+    return 0
+
+
+def parse_levels(text: str | None) -> dict[int, int] | None:
+    """Tokens per update by period, from the command line.
+
+    >>> parse_levels("1=64,16=512")
+    {1: 64, 16: 512}
+    """
+    if text is None:
+        return None
+    if text == "none":
+        return {}
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(p.strip().isdecimal() and c.strip().isdecimal() for p, _, c in pairs):
+        raise ValueError(
+            f"--levels {text}: give a period and tokens per update for each level, such as "
+            "1=64,16=512, or none"
+        )
+    return {int(period): int(chunk) for period, _, chunk in pairs}
+
+
+def _open(args: argparse.Namespace, levels: dict[int, int] | None):
+    from hope_jax.streams import Stream
+
+    if args.stream and args.stream.is_dir() and Stream.points(args.stream):
+        if levels is not None or args.lr is not None:
+            raise ValueError(
+                f"{args.stream} is a stream that has begun, with levels and rates of its own; "
+                "leave out --levels and --lr, or name another folder"
+            )
+        return Stream.load(args.stream, point=args.point, checkpoint=args.workdir)
+    if args.workdir is None:
+        where = f"{args.stream} holds no stream" if args.stream else "no stream is named"
+        raise ValueError(f"{where}; give the --workdir of a run to begin one")
+    if args.point is not None:
+        raise ValueError(f"--point {args.point}: the stream has not begun")
+    return Stream.open(args.workdir, levels=levels, lr=args.lr, reservoir=args.reservoir)
+
+
+def _lines(lines: list[str] | None, terminal: bool) -> Iterator[str]:
+    if lines is not None:
+        yield from lines
+    elif not terminal:
+        yield from sys.stdin
+    else:
+        try:
+            import readline  # noqa: F401 - line editing and history
+        except ImportError:
+            pass
+        while True:
+            try:
+                yield input("> ")
+            except EOFError:
+                print()
+                return
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,78 @@
+"""Which levels of the CMS learn in a stream, whatever the model was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from hope_jax.config import InContextConfig, ModelConfig
+from hope_jax.config.check import require
+from hope_jax.layers.fast_weights import InContext
+
+NAME = "in_context"
+
+
+def learning_config(
+    config: ModelConfig, levels: Mapping[int, int] | None = None, **changes: Any
+) -> ModelConfig:
+    """The configuration of a model whose levels learn as asked for.
+
+    Args:
+      config: of the model as it was trained.
+      levels: tokens per update by period of `cms.periods`; levels that are not in it do not
+        learn. None: as trained. Empty: no level learns.
+      **changes: other fields of `InContextConfig`, such as `lr` or `blocks`.
+
+    Raises:
+      ValueError: a period that no level has, chunks that do not nest, or a setting for a model
+        of which no level learns.
+
+    >>> from hope_jax.config import CMSConfig
+    >>> config = ModelConfig(cms=CMSConfig(periods=(1, 4)))
+    >>> learning_config(config, {1: 64}, lr=0.5).cms.in_context.chunks
+    (64, 0)
+    """
+    how, periods = config.cms.in_context, config.cms.periods
+    if levels is not None:
+        unknown = [period for period in levels if period not in periods]
+        require(
+            not unknown,
+            f"no level has period {unknown[0] if unknown else ''}; the model has periods "
+            f"{', '.join(map(str, periods))}",
+        )
+        chunks = tuple(levels.get(period, 0) for period in periods)
+        how = dataclasses.replace(how, chunks=chunks if any(chunks) else ())
+    changes = {name: value for name, value in changes.items() if value is not None}
+    require(
+        how.on or not changes,
+        f"{', '.join(changes)}: no level of this model learns from what it reads; name some, "
+        f"such as levels={{{periods[0]}: 64}}",
+    )
+    how = dataclasses.replace(how, **changes) if changes else how
+    return dataclasses.replace(config, cms=dataclasses.replace(config.cms, in_context=how))
+
+
+def frozen_config(config: ModelConfig) -> ModelConfig:
+    """The same model, of which no level learns while it reads."""
+    cms = dataclasses.replace(config.cms, in_context=InContextConfig())
+    return dataclasses.replace(config, cms=cms)
+
+
+def with_slow_weights(config: ModelConfig, params: Any) -> Any:
+    """Parameters with those that `config` needs for learning; new ones at initial values.
+
+    A rate that was not learned is `lr`.
+    """
+    params = dict(params)
+    trained = params.pop(NAME, {})
+    if not config.cms.in_context.on:
+        return params
+    variables = InContext(config).init(jax.random.key(0))
+    needed = nn.unbox(variables.get("params", {}))
+    fits = lambda name, new: name in trained and trained[name].shape == new.shape
+    made = {name: trained[name] if fits(name, new) else new for name, new in needed.items()}
+    return {**params, NAME: made} if made else params

@@ -1,0 +1,152 @@
+"""Many streams at once over one model, each for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hope_jax.config.check import require
+from hope_jax.inference.learning import LearningState, Mode, drop_context, forget_levels
+from hope_jax.inference.reading import encode
+from hope_jax.inference.stream import (
+    STEPS,
+    StreamState,
+    fresh,
+    layers_apart,
+    layers_together,
+    open_stream,
+    pieces,
+    read_piece,
+    step_tokens,
+)
+from hope_jax.layers.fast_weights import moving_levels
+from hope_jax.streams.stream import Stream
+
+
+class ManyStreams:
+    """Rows of streams that share slow weights and nothing else.
+
+    All rows go through the model together; a row whose text is over waits. They begin where
+    `stream` stands, and `row` gives one of them as a stream of its own. For a batch that fits
+    in memory use fast weights of low rank (`cms.in_context.rank`).
+
+    Args:
+      stream: where all rows begin; it is not changed.
+      count: rows.
+    """
+
+    def __init__(self, stream: Stream, count: int):
+        require(count >= 1, f"{count} streams; use 1 or more")
+        self._stream, self.count = stream.copy(), count
+        self.state = _repeated(stream.state, count)
+
+    def read(self, texts: Sequence[str | bytes], *, learn: bool = True) -> list[np.ndarray]:
+        """Every row reads its own text; returns their losses in nats per token.
+
+        Raises:
+          ValueError: not one text per row.
+        """
+        stream = self._stream
+        encoded = [encode(stream.model, stream.base.tokenizer, text) for text in texts]
+        return self.read_ids(encoded, learn=learn)
+
+    def read_ids(self, rows: Sequence[np.ndarray], *, learn: bool = True) -> list[np.ndarray]:
+        """The same of token ids, int32 `[T]` per row."""
+        stream = self._stream
+        require(len(rows) == self.count, f"{len(rows)} texts for {self.count} streams")
+        longest = max(map(len, rows))
+        mode = Mode(True, learn, stream.limits)
+        state = open_stream(stream.model, stream.params, longest, self.state)
+        losses: list[list[np.ndarray]] = [[] for _ in rows]
+        places = np.zeros(self.count, int)
+        lengths = np.asarray([len(ids) for ids in rows])
+        while (places < lengths).any():
+            state, taken, loss_BN = self._advance(state, rows, places, lengths, mode)
+            for row, count in enumerate(taken):
+                losses[row].append(loss_BN[row, :count])
+            places += taken
+        self.state = state
+        return [np.concatenate([*parts, np.zeros(0, np.float32)]) for parts in losses]
+
+    def forget_context(self, below: int | None = None) -> None:
+        """As of `Stream`, in all rows."""
+        stream = self._stream
+        anew = fresh(stream.model, stream.params, self.count)
+        if not stream.learns:
+            self.state = anew
+            return
+        state = drop_context(anew.state, self.state.state)
+        chunks = moving_levels(stream.model.config)
+        gone = [name for name, chunk in chunks.items() if below and chunk < below]
+        if gone:
+            state = forget_levels(anew.state, state, gone)
+        self.state = StreamState(state, anew.logits_BW)
+
+    def row(self, number: int) -> Stream:
+        """One row as a stream of its own, which can answer, sleep and be saved."""
+        require(
+            0 <= number < self.count, f"there is no row {number} among {self.count} streams"
+        )
+        stream = self._stream.copy()
+        stream.state = _row(self.state, number)
+        return stream
+
+    def _advance(self, state, rows, places, lengths, mode):
+        """Some more tokens: a piece of every row that can take one, or single tokens."""
+        stream = self._stream
+        size = max(pieces(stream.model)) if stream.learns else min(pieces(stream.model))
+        ready = lengths - places >= size
+        if stream.learns:
+            ready &= np.asarray(state.state.count_B) % size == 0
+        if ready.any():
+            take = lambda ids, at, ok: ids[at : at + size] if ok else np.zeros(size, np.int32)
+            piece_BT = np.stack(list(map(take, rows, places, ready)))
+            state, loss_BT = read_piece(
+                stream.model, stream.params, state, piece_BT, mode, jnp.asarray(ready)
+            )
+            return state, np.where(ready, size, 0), np.asarray(loss_BT)
+        left = np.minimum(lengths - places, STEPS)
+        if stream.learns:  # up to where a piece can be read
+            filled = np.asarray(state.state.count_B) % size
+            left = np.minimum(left, np.where(filled, size - filled, left))
+        given_BN = np.zeros((self.count, STEPS), np.int32)
+        for row, count in enumerate(left):
+            given_BN[row, :count] = rows[row][places[row] : places[row] + count]
+        steps = step_tokens(
+            stream.model,
+            stream.apart,
+            layers_apart(stream.model, state),
+            jnp.asarray(given_BN),
+            STEPS,
+            int(left.max()),
+            jax.random.split(jax.random.key(0), self.count),
+            vocab=stream.base.tokenizer.vocab_size,
+            mode=mode,
+            length_B=jnp.asarray(left),
+        )
+        return layers_together(steps.stream), left, np.asarray(steps.loss_BN)
+
+
+def _repeated(state: StreamState, count: int) -> StreamState:
+    """A stream of one row as so many."""
+    return _map_rows(state, lambda x, axis: jnp.repeat(x, count, axis=axis))
+
+
+def _row(state: StreamState, number: int) -> StreamState:
+    """One row of many."""
+    return _map_rows(state, lambda x, axis: jax.lax.index_in_dim(x, number, axis))
+
+
+def _map_rows(state: StreamState, change) -> StreamState:
+    at = lambda tree, axis: jax.tree.map(lambda x: change(x, axis), tree)
+    logits_BW = change(state.logits_BW, 0)
+    inner = state.state
+    if not isinstance(inner, LearningState):
+        return StreamState(at(inner, 1), logits_BW)
+    stacked = ("below", "above", "start", "weights")
+    rest = inner.replace(**dict.fromkeys(stacked))
+    parts = {name: at(getattr(inner, name), 1) for name in stacked}
+    return StreamState(at(rest, 0).replace(**parts), logits_BW)

@@ -1,0 +1,178 @@
+"""A session with a stream: lines of text and commands, and what each gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hope_jax.config.check import require
+from hope_jax.config.overrides import override, parse_assignments
+from hope_jax.streams.changes import table
+from hope_jax.streams.sleep import Sleep
+from hope_jax.streams.stream import Stream
+
+COMMANDS = {
+    "read": ("TEXT", "read and learn; a line without a command does the same"),
+    "file": ("PATH", "read a file"),
+    "ask": ("PROMPT", "answer, and be afterwards as if not asked"),
+    "tell": ("PROMPT", "answer, and learn from prompt and answer"),
+    "surprise": ("", "how unexpected each token of the last reading was"),
+    "forget": ("[TOKENS]", "drop the context, and levels updated more often than that"),
+    "sleep": ("[KEY=VALUE ...]", "move what was read to slower levels, e.g. steps=100"),
+    "diff": ("", "which level changed by how much since the checkpoint"),
+    "save": ("[DIR]", "add a point to the stream's folder"),
+    "points": ("", "saved points, by tokens read"),
+    "back": ("POINT", "go back to a saved point"),
+    "empty": ("", "empty the reservoir that sleep replays"),
+    "help": ("", "these commands"),
+    "quit": ("", "end; nothing is saved by itself"),
+}
+
+
+@dataclasses.dataclass
+class Turn:
+    """What one line gave.
+
+    Attributes:
+      command: which it was.
+      text: for a person.
+      values: for a program, JSON.
+      ends: whether the session is over.
+    """
+
+    command: str
+    text: str = ""
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ends: bool = False
+
+
+class Session:
+    """Takes lines one after the other.
+
+    Args:
+      stream: to begin with.
+      folder: where it is saved; None: `/save DIR` has to name one.
+      tokens: of an answer at most.
+      temperature: of answers.
+      on_text: called with each piece of an answer as it comes.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        folder: Path | None = None,
+        *,
+        tokens: int = 128,
+        temperature: float = 0.0,
+        on_text: Callable[[str], None] | None = None,
+    ):
+        self.stream, self.folder = stream, folder
+        self._tokens, self._temperature, self._on_text = tokens, temperature, on_text
+
+    def take(self, line: str) -> Turn:
+        """Do what a line asks for.
+
+        Raises:
+          ValueError, OSError: it cannot be done; the stream is as before.
+        """
+        line = line.rstrip("\n")
+        if not line.startswith("/"):
+            return self._read(line + "\n") if line else Turn("read")
+        name, _, rest = line[1:].partition(" ")
+        require(
+            name in COMMANDS,
+            f"there is no command /{name}; /help lists them, and a text that begins with a "
+            "slash is read with /read",
+        )
+        return getattr(self, f"_{name}")(rest)
+
+    def _read(self, text: str | bytes) -> Turn:
+        before = self.stream.tokens_read
+        loss, count = self.stream.read(text), self.stream.tokens_read - before
+        said = f"read {count} tokens, {loss:.3f} nats per token" if count else "read nothing"
+        return Turn("read", said, {"tokens": count, "loss": loss if count else None})
+
+    def _file(self, path: str) -> Turn:
+        require(bool(path), "/file needs a path")
+        return dataclasses.replace(self._read(Path(path).read_bytes()), command="file")
+
+    def _ask(self, prompt: str, learn: bool = False) -> Turn:
+        answer = self.stream.answer(
+            prompt,
+            tokens=self._tokens,
+            temperature=self._temperature,
+            learn=learn,
+            on_text=self._on_text,
+        )
+        return Turn("tell" if learn else "ask", answer, {"prompt": prompt, "answer": answer})
+
+    def _tell(self, prompt: str) -> Turn:
+        return self._ask(prompt, learn=True)
+
+    def _surprise(self, rest: str) -> Turn:
+        surprise = self.stream.surprise()
+        losses = [round(float(loss), 4) for loss in surprise.loss_T]
+        lines = [
+            f"{loss:8.3f}  {'*' * min(40, round(4 * loss))} {piece!r}"
+            for piece, loss in zip(surprise.pieces, losses, strict=True)
+        ]
+        text = "\n".join(lines) or "nothing was read yet"
+        return Turn("surprise", text, {"pieces": surprise.pieces, "losses": losses})
+
+    def _forget(self, rest: str) -> Turn:
+        below = _number("/forget", rest) if rest else None
+        self.stream.forget_context(below)
+        what = f" and levels with a period below {below} tokens" if below else ""
+        return Turn("forget", f"forgot the context{what}", {"below": below})
+
+    def _sleep(self, rest: str) -> Turn:
+        how = override(Sleep(), parse_assignments(rest.split()))
+        report = self.stream.sleep(how, folder=self.folder)
+        values = dataclasses.asdict(report) | {"kept": report.kept}
+        return Turn("sleep", str(report), values)
+
+    def _diff(self, rest: str) -> Turn:
+        changes = self.stream.diff()
+        values = {str(period): dataclasses.asdict(c) for period, c in changes.items()}
+        return Turn("diff", table(changes), values)
+
+    def _save(self, folder: str) -> Turn:
+        path = self.stream.save(self._folder(folder))
+        return Turn("save", f"saved {path}", {"path": str(path), "bytes": path.stat().st_size})
+
+    def _points(self, folder: str) -> Turn:
+        found = Stream.points(self._folder(folder))
+        text = ", ".join(map(str, found)) or "no point is saved"
+        return Turn("points", text, {"points": found})
+
+    def _back(self, rest: str) -> Turn:
+        point = _number("/back", rest)
+        base = self.stream.base
+        self.stream = Stream.load(self._folder(""), point=point, checkpoint=base)
+        return Turn("back", f"back at {point} tokens", {"point": point})
+
+    def _empty(self, rest: str) -> Turn:
+        self.stream.reservoir.empty()
+        return Turn("empty", "the reservoir is empty")
+
+    def _help(self, rest: str) -> Turn:
+        lines = [f"{f'/{name} {what}':24}{why}" for name, (what, why) in COMMANDS.items()]
+        return Turn("help", "\n".join(lines))
+
+    def _quit(self, rest: str) -> Turn:
+        return Turn("quit", ends=True)
+
+    def _folder(self, named: str) -> Path:
+        require(
+            bool(named) or self.folder is not None,
+            "the stream has no folder yet; name one, as in /save streams/mine",
+        )
+        self.folder = Path(named) if named else self.folder
+        return self.folder
+
+
+def _number(command: str, text: str) -> int:
+    require(text.strip().isdecimal(), f"{command} takes a number of tokens, not {text!r}")
+    return int(text)

@@ -1,0 +1,123 @@
+"""Streams on disk: a folder of points, each an archive of what differs from the checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hope_jax.checkpoint.load import Loaded
+from hope_jax.checkpoint.load import load as load_checkpoint
+from hope_jax.config import ModelConfig, from_dict, to_dict
+from hope_jax.inference.archive import damage_named, read_archive, write_archive
+from hope_jax.inference.identity import fingerprint
+from hope_jax.inference.limits import Limits
+from hope_jax.inference.saving import DIFFERS, fill_state, named_arrays
+from hope_jax.inference.stream import compact
+from hope_jax.models import LanguageModel
+from hope_jax.streams.changes import apply_changes, changed
+from hope_jax.streams.levels import with_slow_weights
+from hope_jax.streams.reservoir import Reservoir
+
+if TYPE_CHECKING:
+    from hope_jax.streams.stream import Stream
+
+FORMAT = 1
+_WHAT = "a saved stream"
+_PARTS = ("state", "slow", "reservoir")
+
+
+def identity(base: Loaded) -> dict[str, str]:
+    """Fingerprints of the checkpoint that a stream began with."""
+    names = dataclasses.asdict(fingerprint(base.model, base.params))
+    return names | {"tokenizer": base.tokenizer.fingerprint}
+
+
+def save(stream: Stream, folder: str | Path, keep: int) -> Path:
+    """Write a point; see `Stream.save`."""
+    folder = Path(folder)
+    slow = with_slow_weights(stream.model.config, stream.base.params)
+    trees = {
+        "state": named_arrays(compact(stream.state)),
+        "slow": changed(stream.params, slow),
+        "reservoir": stream.reservoir.arrays(),
+    }
+    arrays = {f"{part}/{name}": x for part in _PARTS for name, x in trees[part].items()}
+    manifest = {
+        "format": FORMAT,
+        "checkpoint": str(stream.base.path.absolute()),
+        "fingerprints": identity(stream.base),
+        "model": to_dict(stream.model.config),
+        "limits": dataclasses.asdict(stream.limits),
+        "tokens_read": stream.tokens_read,
+        "sleeps": stream.sleeps,
+    }
+    path = folder / f"{stream.tokens_read}.npz"
+    write_archive(path, manifest, arrays)
+    there = points(folder)
+    for old in sorted(there)[:-keep] if keep else ():
+        there[old].unlink()
+    return path
+
+
+def points(folder: str | Path) -> dict[int, Path]:
+    """Files of the points of a stream, by tokens read."""
+    files = Path(folder).glob("*.npz")
+    return {int(file.stem): file for file in files if file.stem.isdecimal()}
+
+
+def load(folder: str | Path, point: int | None, checkpoint: Any) -> dict[str, Any]:
+    """What `Stream` is made from; see `Stream.load`."""
+    there = points(folder)
+    if not there:
+        raise FileNotFoundError(f"there is no saved stream in {folder}")
+    if point is not None and point not in there:
+        known = ", ".join(map(str, sorted(there)))
+        raise FileNotFoundError(f"{folder} has no point at {point} tokens; it has {known}")
+    path = there[max(there) if point is None else point]
+    manifest, arrays = read_archive(path, _WHAT)
+    with damage_named(path, _WHAT):
+        if manifest["format"] > FORMAT:
+            raise ValueError(f"format {manifest['format']} is of a newer version of hope_jax")
+        saved = {what: manifest["fingerprints"][what] for what in DIFFERS}
+        config = from_dict(manifest["model"], ModelConfig)
+        limits = Limits(**manifest["limits"])
+        read, sleeps = int(manifest["tokens_read"]), int(manifest["sleeps"])
+        recorded = manifest["checkpoint"]
+    base = _base(path, recorded, checkpoint)
+    for what, here in identity(base).items():
+        if saved[what] != here:
+            raise ValueError(
+                f"{path} began with another checkpoint than {base.path}: {DIFFERS[what]}: "
+                f"{saved[what]} in the stream, {here} in the checkpoint"
+            )
+    trees: dict[str, dict[str, np.ndarray]] = {part: {} for part in _PARTS}
+    for name, array in arrays.items():
+        part, _, rest = name.partition("/")
+        trees.setdefault(part, {})[rest] = array
+    with damage_named(path, _WHAT):
+        params = apply_changes(with_slow_weights(config, base.params), trees["slow"])
+        reservoir = Reservoir.from_arrays(trees["reservoir"])
+    return {
+        "base": base,
+        "config": config,
+        "params": params,
+        "state": fill_state(path, trees["state"], LanguageModel(config), params),
+        "limits": limits,
+        "reservoir": reservoir,
+        "tokens_read": read,
+        "sleeps": sleeps,
+    }
+
+
+def _base(path: Path, recorded: str, checkpoint: Any) -> Loaded:
+    if isinstance(checkpoint, Loaded):
+        return checkpoint
+    if checkpoint is None and not Path(recorded).exists():
+        raise FileNotFoundError(
+            f"{path} began with the checkpoint {recorded}, which is not there any more; say "
+            "where it is now (checkpoint=..., or --workdir)"
+        )
+    return load_checkpoint(recorded if checkpoint is None else checkpoint)

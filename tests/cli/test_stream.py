@@ -1,0 +1,103 @@
+"""`hope stream`: lines of text and commands, from a file as from a terminal."""
+
+import json
+
+import pytest
+
+from hope_jax.cli.main import main
+from hope_jax.cli.stream import parse_levels
+
+TINY = [
+    "model.dim=16",
+    "model.depth=2",
+    "model.mixer=gated_delta_net",
+    "model.mixer.heads=2",
+    "model.mixer.chunk=8",
+    "model.cms.periods=(1,4)",
+    "model.cms.in_context.chunks=(8,0)",
+    "model.cms.hidden=32",
+    "data.length=32",
+    "data.batch=8",
+    "steps=2",
+    "eval_batches=1",
+    "ngrams=False",
+    "sample_tokens=4",
+]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    changes = [part for change in TINY for part in ("--set", change)]
+    quick = "experiments/quickstart.py"
+    assert main(["train", "--config", quick, "--workdir", str(folder), *changes]) == 0
+    return folder
+
+
+def turns(tmp_path, text):
+    file = tmp_path / "turns.txt"
+    file.write_text(text)
+    return str(file)
+
+
+def test_a_file_of_turns(run_folder, tmp_path, capsys):
+    stream = tmp_path / "mine"
+    lines = turns(
+        tmp_path,
+        "The harbour's new master is Anna Brandt.\n"
+        "/ask Who is the harbour's master?\n"
+        "/surprise\n/forget\n/diff\n"
+        "/sleep steps=2 samples=2 batch=2\n/diff\n/save\n/quit\nnever read\n",
+    )
+    capsys.readouterr()  # of the training
+    common = ["stream", "--workdir", str(run_folder), "--stream", str(stream), "--json"]
+    assert main([*common, "--turns", lines, "--tokens", "8"]) == 0
+    out = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    commands = [turn["command"] for turn in out]
+    assert commands == ["read", "ask", "surprise", "forget", "diff", "sleep", "diff", "save"]
+    assert out[0]["tokens"] == 41 and len(out[2]["losses"]) == 41
+    assert out[4]["1"]["fast"] > 0 and out[4]["4"]["total"] == 0
+    assert out[6]["1"]["total"] == 0 and out[6]["4"]["slow"] > 0
+    # and on without the run's folder, which the stream names
+    more = turns(tmp_path, "/points\n/back 41\n/help\n/file setup.cfg\n")
+    assert main(["stream", "--stream", str(stream), "--turns", more]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("41\nback at 41 tokens\n") and "nats per token" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/asc x", "there is no command /asc"),
+        ("/forget soon", "takes a number of tokens, not 'soon'"),
+        ("/sleep step=3", "did you mean 'steps'"),
+        ("/sleep", "the reservoir is empty"),
+        ("/save", "the stream has no folder yet"),
+        ("/file nowhere.txt", "No such file"),
+    ],
+)
+def test_a_mistake_names_its_line(run_folder, tmp_path, capsys, line, said):
+    file = turns(tmp_path, f"\n{line}\n")
+    assert main(["stream", "--workdir", str(run_folder), "--turns", file]) == 2
+    error = capsys.readouterr().err
+    assert f"line 2, {line!r}" in error and said in error
+
+
+def test_what_cannot_be_opened(run_folder, tmp_path, capsys):
+    def error(*argv):
+        assert main(["stream", *argv]) == 2
+        return capsys.readouterr().err
+
+    assert "give the --workdir of a run" in error()
+    assert "give a period and tokens per update" in error("--levels", "1:8")
+    file = turns(tmp_path, "a\n/save\n")
+    folder = ["--workdir", str(run_folder), "--stream", str(tmp_path / "s")]
+    assert main(["stream", *folder, "--turns", file]) == 0
+    assert "leave out --levels and --lr" in error(*folder, "--lr", "0.1")
+    assert "no point at 7 tokens" in error(*folder, "--point", "7")
+
+
+def test_levels_on_the_command_line():
+    assert parse_levels(None) is None
+    assert parse_levels("none") == {}
+    assert parse_levels("1=8, 4=16") == {1: 8, 4: 16}

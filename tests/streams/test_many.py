@@ -1,0 +1,59 @@
+"""Rows of many streams: each is what it would be alone, and none sees another."""
+
+import jax
+import numpy as np
+import pytest
+
+from hope_jax.streams import ManyStreams, Stream
+
+TEXTS = [
+    "The harbour's new master is Anna.",
+    "",
+    "Snow fell on the pass all night, and all day.",
+]
+
+
+@pytest.fixture(scope="module", params=["learns", "does not learn"])
+def opened(base, request):
+    return Stream.open(base, levels=None if request.param == "learns" else {})
+
+
+def weights(stream):
+    leaves = jax.tree.leaves(stream.state.state)
+    return [np.asarray(x) for x in (*leaves, stream.state.logits_BW)]
+
+
+def test_rows_are_what_they_would_be_alone(opened):
+    many = ManyStreams(opened, 3)
+    losses = [many.read(TEXTS), many.read(TEXTS[::-1])]
+    many.forget_context()
+    losses.append(many.read(["Anna"] * 3))
+    for row in range(3):
+        alone = opened.copy()
+        for number, texts in enumerate((TEXTS, TEXTS[::-1])):
+            alone.read(texts[row])
+            expected = alone.surprise().loss_T
+            np.testing.assert_allclose(losses[number][row], expected, rtol=2e-3, atol=1e-3)
+        alone.forget_context()
+        alone.read("Anna")
+        np.testing.assert_allclose(
+            losses[2][row], alone.surprise().loss_T, rtol=2e-3, atol=1e-3
+        )
+        for a, b in zip(weights(many.row(row)), weights(alone), strict=True):
+            np.testing.assert_allclose(a, b, rtol=5e-3, atol=2e-3)
+
+
+def test_what_one_row_reads_changes_no_other(opened):
+    one, other = ManyStreams(opened, 3), ManyStreams(opened, 3)
+    one.read(TEXTS)
+    other.read([TEXTS[0], "something else altogether", TEXTS[2]])
+    for row in (0, 2):
+        for a, b in zip(weights(one.row(row)), weights(other.row(row)), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_mistakes_are_named(opened):
+    with pytest.raises(ValueError, match="2 texts for 3 streams"):
+        ManyStreams(opened, 3).read(["a", "b"])
+    with pytest.raises(ValueError, match="no row 3 among 3"):
+        ManyStreams(opened, 3).row(3)

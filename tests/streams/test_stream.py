@@ -1,0 +1,164 @@
+"""Streams: read, answer, forget, save, go back, and what they refuse."""
+
+import json
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+from hope_jax.streams import Limits, Stream
+
+TEXT = "The harbour's new master is Anna Brandt, and the old one was her uncle. " * 2
+
+
+def same(a, b):
+    gaps = jax.tree.map(lambda x, y: float(abs(x - y).max()), a.fast_weights, b.fast_weights)
+    return max(jax.tree.leaves(gaps)) < 1e-4 and np.allclose(
+        a.state.logits_BW, b.state.logits_BW, atol=1e-3
+    )
+
+
+@pytest.fixture
+def stream(base):
+    return Stream.open(base, window=32, reservoir=1024)
+
+
+def test_reading_learns_and_says_how_surprising_it_was(stream):
+    first, second = stream.read(TEXT), stream.read(TEXT)
+    assert second < first
+    surprise = stream.surprise()
+    assert "".join(surprise.pieces) == TEXT
+    assert surprise.mean == pytest.approx(second)
+    assert stream.tokens_read == 2 * len(TEXT)
+    assert len(stream.reservoir) == 2 * len(TEXT)
+    changes = stream.diff()
+    assert changes[1].fast > 0 and changes[1].total == pytest.approx(changes[1].fast)
+    assert changes[4].total == 0  # its chunk is 0
+
+
+def test_answers_leave_no_trace_unless_asked_to(stream):
+    stream.read(TEXT)
+    before = stream.copy()
+    seen = []
+    answer = stream.answer("The harbour", tokens=24, stop=None, on_text=seen.append)
+    assert "".join(seen) == answer
+    assert same(stream, before)
+    assert stream.answer("The harbour", tokens=24, stop=None) == answer
+    short = stream.answer("The harbour", tokens=24, stop=answer[3:5])
+    assert short == answer[: answer.index(answer[3:5])]
+    stream.answer("The harbour", tokens=24, stop=None, learn=True)
+    before.read("The harbour" + answer)
+    assert same(stream, before)
+
+
+def test_a_dropped_context_is_gone_and_learned_weights_stay(stream):
+    stream.read(TEXT)
+    learned = stream.diff()[1].fast
+    stream.forget_context()
+    assert stream.diff()[1].fast == learned
+    untouched = Stream.open(stream.base)
+    for state in (stream, untouched):
+        state.read("Anna", learn=False)
+    assert not np.allclose(stream.state.logits_BW, untouched.state.logits_BW, atol=1e-3)
+    stream.forget_context(below=8)
+    assert stream.diff()[1].fast == learned  # its period is 8
+    stream.forget_context(below=9)
+    assert stream.diff()[1].fast == 0
+    stream.read("Anna", learn=False)
+    np.testing.assert_allclose(stream.state.logits_BW, untouched.state.logits_BW, atol=1e-5)
+
+
+@pytest.mark.parametrize("at", [16, 21])
+def test_saved_and_opened_again_it_goes_on_as_if_nothing_had_been(stream, base, tmp_path, at):
+    whole = stream.copy()
+    whole.read(TEXT)
+    stream.read(TEXT[:at])
+    path = stream.save(tmp_path / "s")
+    again = Stream.load(tmp_path / "s", checkpoint=base)
+    assert (again.tokens_read, path.name) == (at, f"{at}.npz")
+    again.read(TEXT[at:])
+    assert same(whole, again)
+    np.testing.assert_array_equal(
+        np.concatenate(whole.reservoir.windows()), np.concatenate(again.reservoir.windows())
+    )
+
+
+def test_earlier_points_can_be_gone_back_to(stream, base, tmp_path):
+    for start in range(0, 40, 8):
+        stream.read(TEXT[start : start + 8])
+        stream.save(tmp_path, keep=3)
+    assert Stream.points(tmp_path) == [24, 32, 40]
+    assert Stream.load(tmp_path, point=32, checkpoint=base).tokens_read == 32
+    with pytest.raises(FileNotFoundError, match="no point at 8 tokens; it has 24, 32, 40"):
+        Stream.load(tmp_path, point=8, checkpoint=base)
+
+
+def test_another_checkpoint_is_refused_with_both_fingerprints(stream, other, tmp_path):
+    stream.save(tmp_path)
+    with pytest.raises(
+        ValueError, match="weights differ.* in the stream, .* in the checkpoint"
+    ):
+        Stream.load(tmp_path, checkpoint=other)
+
+
+def test_what_is_damaged_or_missing_is_said(stream, base, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no saved stream"):
+        Stream.load(tmp_path / "nothing")
+    path = stream.save(tmp_path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="damaged"):
+        Stream.load(tmp_path, checkpoint=base)
+
+
+def test_only_what_differs_is_saved(stream, tmp_path):
+    stream.read(TEXT)
+    path = stream.save(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        assert not any(name.startswith("slow/") for name in archive.namelist())
+
+
+def test_without_a_reservoir_no_text_is_kept(base, tmp_path):
+    stream = Stream.open(base, reservoir=0)
+    text = "zyxwvutsrq " * 5
+    stream.read(text)
+    path = stream.save(tmp_path)
+    with np.load(path) as archive:
+        for name in archive.files:
+            array = archive[name]
+            if np.issubdtype(array.dtype, np.integer):
+                codes = array.reshape(-1).tolist()
+                assert bytes(c for c in codes if 0 <= c < 256).count(b"zyx") == 0, name
+        json.loads(str(archive["manifest"]))
+    again = Stream.load(tmp_path, checkpoint=base)
+    for one in (stream, again):
+        one.read("and on")
+    assert same(stream, again)
+
+
+def test_levels_may_be_others_than_in_training(base):
+    stream = Stream.open(base, levels={1: 4, 4: 16}, lr=0.2)
+    stream.read(TEXT)
+    changes = stream.diff()
+    assert changes[1].fast > 0 and changes[4].fast > 0
+    silent = Stream.open(base, levels={})
+    silent.read(TEXT)
+    assert not silent.learns and silent.diff()[1].total == 0
+    silent.forget_context()
+    with pytest.raises(ValueError, match="no level has period 3; the model has periods 1, 4"):
+        Stream.open(base, levels={3: 8})
+    with pytest.raises(ValueError, match="no level of this model learns"):
+        Stream.open(base, levels={}, lr=0.1)
+
+
+@pytest.mark.parametrize("hostile", [b"a" * 3000, bytes(np.random.default_rng(0).bytes(3000))])
+def test_hostile_input_leaves_it_usable(base, hostile):
+    stream = Stream.open(base, limits=Limits(norm=0.2, change=0.002))
+    ordinary = Stream.open(base)
+    before = ordinary.read(TEXT)
+    stream.read(hostile)
+    assert stream.diff()[1].fast <= 0.2001
+    stream.forget_context()
+    assert np.isfinite(stream.read(TEXT))
+    stream.forget_context(below=1000)
+    assert stream.read(TEXT) == pytest.approx(before, rel=1e-3)
