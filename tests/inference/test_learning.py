@@ -41,10 +41,12 @@ def make(mixer=None, **how):
     return LanguageModel(config), jax.tree.map(lambda x: 2 * x if x.ndim > 1 else x, params)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("at all", "attention")]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("at all", "attention", "low rank")
+]
 
 
-@pytest.fixture(scope="module", params=["at the last block", "low rank", *SLOW])
+@pytest.fixture(scope="module", params=["at the last block", *SLOW])
 def reader(request):
     changes = {
         "at the last block": {},

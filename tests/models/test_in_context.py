@@ -30,6 +30,7 @@ MIXERS = {
     "gated_delta_net": GatedDeltaNetConfig(heads=2, chunk=4),
     "self_modifying": SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
 }
+SLOW = pytest.mark.slow
 HOW = InContextConfig(chunks=(4, 8), blocks=1, lr=2.0, clip=0.1)
 
 
@@ -166,6 +167,7 @@ def test_equals_a_plain_loop_in_value_and_gradient(mixer, blocks, texts):
     np.testing.assert_allclose(losses_BT[:, :4], frozen_BT[:, :4], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["nested", "independent"])
 def test_other_variants_equal_the_plain_loop(variant, texts):
     config = make(variant=variant)
@@ -193,7 +195,9 @@ def test_first_order_changes_gradients_and_not_losses(texts):
     assert first["in_context"]["log_rate_period_1"].any()
 
 
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize(
+    "rule", [*(pytest.param(r, marks=SLOW) for r in ("sgd", "momentum")), "adam"]
+)
 @pytest.mark.parametrize("at", [8, 6])
 def test_a_document_that_begins_in_a_row_knows_nothing_of_the_one_before(rule, at, texts):
     config = make(rule=rule)
@@ -212,6 +216,7 @@ def test_a_document_that_begins_in_a_row_knows_nothing_of_the_one_before(rule, a
     assert abs(losses_BT - whole_BT)[1, at:].max() > 1e-2
 
 
+@SLOW
 def test_gradients_are_finite_where_a_document_begins(texts):
     config = make(rule="adam")
     reset_BT = jnp.zeros((2, 13), bool).at[1, 6].set(True)
@@ -219,6 +224,7 @@ def test_gradients_are_finite_where_a_document_begins(texts):
     assert jax.tree.all(jax.tree.map(lambda g: bool(jnp.isfinite(g).all()), grads))
 
 
+@SLOW
 def test_low_rank_learns_both_factors(texts):
     config = make(rank=2)
     params = params_of(config)
@@ -231,6 +237,7 @@ def test_low_rank_learns_both_factors(texts):
     )
 
 
+@SLOW
 @pytest.mark.parametrize("rank", [None, 2])
 def test_a_mesh_of_eight_equals_one_device(rank):
     config = make(rank=rank)
@@ -275,6 +282,7 @@ def test_mistakes_are_named(changes, said):
         make(**changes)
 
 
+@SLOW
 def test_a_dropped_context_is_forgotten_by_the_mixers_alone(texts):
     config = make(blocks=2)
     params = params_of(config)
@@ -293,6 +301,7 @@ def test_a_dropped_context_is_forgotten_by_the_mixers_alone(texts):
     close(losses_BT, next_token_losses(logits_BTW, texts[:, 1:]), 0.1)
 
 
+@SLOW
 @pytest.mark.parametrize("rank", [None, 2])
 def test_a_loss_of_the_level_s_own_does_not_look_at_later_levels(rank, texts):
     config = make(loss="local", rank=rank, chunks=(4, 4))

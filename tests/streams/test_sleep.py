@@ -40,6 +40,7 @@ def test_what_was_read_is_in_slow_weights_afterwards(stream, base, tmp_path):
     assert slow and all("cms/period_4" in name for name in slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replay", ["generated", "both"])
 @pytest.mark.parametrize("penalty", ["l2", "ewc"])
 def test_every_source_and_penalty(stream, replay, penalty):
@@ -49,6 +50,7 @@ def test_every_source_and_penalty(stream, replay, penalty):
     assert np.isfinite(report.after)
 
 
+@pytest.mark.slow
 def test_protection_holds_what_it_protects(stream):
     def lost(**changes):
         sleeper = stream.copy()

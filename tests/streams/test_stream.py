@@ -151,6 +151,7 @@ def test_levels_may_be_others_than_in_training(base):
         Stream.open(base, levels={}, lr=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", [b"a" * 3000, bytes(np.random.default_rng(0).bytes(3000))])
 def test_hostile_input_leaves_it_usable(base, hostile):
     stream = Stream.open(base, limits=Limits(norm=0.2, change=0.002))
