@@ -127,13 +127,31 @@ def main() -> None:
             }
         )
     OUT.mkdir(parents=True, exist_ok=True)
-    facts = {"settings": vars(args), "versions": versions(), "cpu": platform.processor()}
+    facts = {"settings": vars(args), "versions": versions(), "machine": platform.machine()}
     facts |= {"cores": len(os.sched_getaffinity(0)), "rows": rows}
     (OUT / "step_time.json").write_text(json.dumps(facts, indent=1) + "\n")
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    lines += ["| " + " | ".join(map(str, row.values())) + " |" for row in rows]
-    (OUT / "step_time.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    page = to_page(facts)
+    (OUT / "step_time.md").write_text(page)
+    print(page)
+
+
+def to_page(facts: dict) -> str:
+    """The table, and where it comes from."""
+    rows, settings = facts["rows"], dict(facts["settings"])
+    mixers = " ".join(settings.pop("mixers"))
+    flags = " ".join(f"--{name} {value}" for name, value in settings.items())
+    packages = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    lines = [
+        f"Written by `python experiments/in_context/step_time.py {flags} --mixers {mixers}`. "
+        "Training steps of four layers; medians, and the range of the ratio within a round.",
+        "",
+        "| " + " | ".join(rows[0]) + " |",
+        "|" + "---|" * len(rows[0]),
+        *("| " + " | ".join(map(str, row.values())) + " |" for row in rows),
+        "",
+        f"CPU, {facts['machine']}, cores {facts['cores']}; {packages}.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
