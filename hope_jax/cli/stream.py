@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Open the stream and take its lines."""
     levels = parse_levels(args.levels)
-    lines = args.turns.read_text().splitlines() if args.turns else None
+    lines = args.turns.read_text().removesuffix("\n").split("\n") if args.turns else None
 
     from hope_jax.streams.session import Session
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hope_jax.config import to_json
+from hope_jax.config import ModelConfig, to_dict
 from hope_jax.models import LanguageModel
 
 
@@ -41,9 +42,17 @@ def fingerprint(model: LanguageModel, params: Any) -> Fingerprint:
     (True, False)
     """
     return Fingerprint(
-        configuration=_short(hashlib.sha256(to_json(model.config).encode())),
+        configuration=_short(hashlib.sha256(_text(model.config).encode())),
         weights=digest(params),
     )
+
+
+def _text(config: ModelConfig) -> str:
+    """The configuration; without what says how a CMS learns within a text, if it does not."""
+    data = to_dict(config)
+    if not config.cms.in_context.on:
+        del data["cms"]["in_context"]
+    return json.dumps(data, indent=2)
 
 
 def digest(tree: Any) -> str:

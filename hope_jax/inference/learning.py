@@ -58,7 +58,9 @@ class LearningState:
       ids_BC: these tokens.
       dropped_BC: whether the context was dropped before each.
       count_B: how many there are; C: the chunk waits for the token that closes it.
+      gaps_BC: whether tokens came before each that are not to be learned from.
       drop_B: whether the context has been dropped since the last token.
+      gap_B: whether tokens have come since that are not to be learned from.
       weights: fast weights, `[blocks, B, ...]`.
       levels: state of the engine, a row of every array per stream.
       refused_B: updates that were not finite and did not take place.
@@ -71,7 +73,9 @@ class LearningState:
     ids_BC: jax.Array
     dropped_BC: jax.Array
     count_B: jax.Array
+    gaps_BC: jax.Array
     drop_B: jax.Array
+    gap_B: jax.Array
     weights: Weights
     levels: LevelsState
     refused_B: jax.Array
@@ -92,7 +96,9 @@ def fresh_learning(config: ModelConfig, params: Any, batch: int) -> LearningStat
         ids_BC=jnp.zeros((batch, chunk), jnp.int32),
         dropped_BC=jnp.zeros((batch, chunk), bool),
         count_B=none_B,
+        gaps_BC=jnp.zeros((batch, chunk), bool),
         drop_B=jnp.zeros(batch, bool),
+        gap_B=jnp.zeros(batch, bool),
         weights=weights,
         levels=jax.vmap(levels.init, in_axes=1)(weights),
         refused_B=none_B,
@@ -146,8 +152,8 @@ def read_learning(
     above = reader.read_above(below.y, state.above, fast)
     state = state.replace(below=below.states, above=above.states)
     if learns:
-        state = _keep(state, below.y, ids_BT, dropped_BT)
-    return above.y, state
+        return above.y, _keep(state, below.y, ids_BT, dropped_BT)
+    return above.y, state.replace(gap_B=jnp.ones_like(state.gap_B))
 
 
 def drop_context(fresh: LearningState, state: LearningState) -> LearningState:
@@ -188,7 +194,7 @@ def forget_levels(
 
 def _emptied(state: LearningState) -> LearningState:
     """Without an open chunk."""
-    names = ("x_BCD", "ids_BC", "dropped_BC", "count_B")
+    names = ("x_BCD", "ids_BC", "dropped_BC", "gaps_BC", "count_B")
     empty = {name: jnp.zeros_like(getattr(state, name)) for name in names}
     return state.replace(**empty, start=state.above)
 
@@ -204,6 +210,7 @@ def settle(
     reader, chunk = Reader(config, params), config.cms.in_context.chunk
     targets_BC = jnp.roll(state.ids_BC, -1, axis=1)
     known_BC = jnp.arange(chunk)[None] < state.count_B[:, None] - 1
+    known_BC &= ~jnp.roll(state.gaps_BC, -1, axis=1)
     grads, _, _ = reader.chunk_gradient(
         state.weights,
         state.x_BCD,
@@ -235,13 +242,16 @@ def _keep(
     state: LearningState, x_BTD: jax.Array, ids_BT: jax.Array, dropped_BT: jax.Array
 ) -> LearningState:
     """The tokens in the open chunk."""
+    gaps_BT = jnp.zeros(ids_BT.shape, bool).at[:, 0].set(state.gap_B)
     put = jax.vmap(lambda kept, new, at: jax.lax.dynamic_update_slice_in_dim(kept, new, at, 0))
     return state.replace(
         x_BCD=put(state.x_BCD, x_BTD, state.count_B),
         ids_BC=put(state.ids_BC, ids_BT, state.count_B),
         dropped_BC=put(state.dropped_BC, dropped_BT, state.count_B),
+        gaps_BC=put(state.gaps_BC, gaps_BT, state.count_B),
         count_B=state.count_B + ids_BT.shape[1],
         drop_B=jnp.zeros_like(state.drop_B),
+        gap_B=jnp.zeros_like(state.gap_B),
     )
 
 
@@ -257,8 +267,14 @@ def _close(
 
 def _learn(reader, state, next_B, due_B, limits):
     targets_BC = jnp.concatenate([state.ids_BC[:, 1:], next_B[:, None]], axis=1)
+    follows_BC = ~jnp.concatenate([state.gaps_BC[:, 1:], state.gap_B[:, None]], axis=1)
     grads, _, _ = reader.chunk_gradient(
-        state.weights, state.x_BCD, state.start, targets_BC, mixers_BC=state.dropped_BC
+        state.weights,
+        state.x_BCD,
+        state.start,
+        targets_BC,
+        mixers_BC=state.dropped_BC,
+        counted_BC=follows_BC,
     )
     return _step(reader, state, grads, due_B, limits)
 
@@ -270,7 +286,13 @@ def _step(reader, state, grads, due_B, limits):
         lambda w, s, g: levels.step(w, s, g)[:2], in_axes=(1, 0, 1), out_axes=(1, 0)
     )
     weights, moved = step(state.weights, state.levels, grads)
-    weights = within(reader, state.weights, weights, limits)
+    chain = levels.levels
+    returned = {
+        fast.name: moved.tick % slow.period == 0
+        for fast, slow in zip(chain, chain[1:], strict=False)
+        if fast.reset_to_init
+    }
+    weights = within(reader, state.weights, weights, limits, returned)
     finite = lambda x, axis: jnp.isfinite(x).all(axis=[a for a in range(x.ndim) if a != axis])
     floats = [x for x in jax.tree.leaves(moved) if jnp.issubdtype(x.dtype, jnp.floating)]
     sound_B = jnp.stack(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from hope_jax.inference.rows import choose
 from hope_jax.layers.fast_weights import Weights, moving_levels
 from hope_jax.models.in_context import Reader
 
@@ -39,25 +40,32 @@ class Limits:
                 )
 
 
-def within(reader: Reader, old: Weights, new: Weights, limits: Limits) -> Weights:
+def within(
+    reader: Reader,
+    old: Weights,
+    new: Weights,
+    limits: Limits,
+    returned: dict[str, jax.Array],
+) -> Weights:
     """Updated fast weights `[blocks, B, ...]`, drawn back where they are past the limits.
-
-    A level that has just returned to its initial value (the nested CMS) may change by more.
 
     Args:
       reader: of the model.
       old: before the update.
       new: after it.
       limits: the limits.
+      returned: `[B]` by level: it has just returned to its initial value (the nested CMS), and
+        may have changed by more. Levels that are not in it have not.
     """
     chunks, result = moving_levels(reader.config), {}
-    returns = {level.name for level in reader.levels.levels if level.reset_to_init}
     for level, matrices in new.items():
         slow = optax.tree.norm(reader.slow(level))
-        if limits.change is not None and level not in returns:
+        if limits.change is not None:
             change = jax.tree.map(jnp.subtract, matrices, old[level])
-            change = _drawn_back(reader, level, change, limits.change * chunks[level] * slow)
-            matrices = jax.tree.map(jnp.add, old[level], change)
+            most = limits.change * chunks[level] * slow
+            near = jax.tree.map(jnp.add, old[level], _drawn_back(reader, level, change, most))
+            free_B = returned.get(level)
+            matrices = near if free_B is None else choose(free_B, matrices, near, axis=1)
         if limits.norm is not None:
             matrices = _drawn_back(reader, level, matrices, limits.norm * slow)
         result[level] = matrices

@@ -11,11 +11,15 @@ import jax.numpy as jnp
 def choose(take_B: jax.Array, new: Any, old: Any, axis: int) -> Any:
     """The rows `take_B` of a tree of arrays, and the others of another tree.
 
+    An array without that axis is shared by rows that are in step: they are all taken, or none.
+
     >>> choose(jnp.array([True, False]), jnp.ones((1, 2)), jnp.zeros((1, 2)), axis=1).tolist()
     [[1.0, 0.0]]
     """
 
     def one(new, old):
+        if new.ndim <= axis:
+            return jnp.where(take_B.any(), new, old)
         shape = [1] * new.ndim
         shape[axis] = -1
         return jnp.where(take_B.reshape(shape), new, old)

@@ -315,7 +315,7 @@ def read_ids(
     Returns:
       The stream, and the losses `[B, T]`.
     """
-    losses, first = [], tokens_before_pieces(stream)
+    losses, first = [np.zeros((len(ids_BT), 0), np.float32)], tokens_before_pieces(stream)
     if 0 < first and first + min(pieces(model)) <= ids_BT.shape[1]:
         stream, loss_BT = read_steps(
             model, apart, layers_apart(model, stream), ids_BT[:, :first], vocab, mode
@@ -348,8 +348,12 @@ def open_stream(
       stream: where to go on from, left untouched; None: fresh.
     """
     stream = fresh(model, params) if stream is None else jax.tree.map(jnp.copy, stream)
-    most = max(map(_tokens_read, _caches(stream)), default=0)
-    room = -(-(most + tokens) // ROOM) * ROOM
+    caches = _caches(stream)
+    most = max(map(_tokens_read, caches), default=0)
+    # an open chunk is read again from its start, in one piece of its full length
+    again = stream.state.ids_BC.shape[1] if isinstance(stream.state, LearningState) else 0
+    room = -(-(most + tokens + again) // ROOM) * ROOM
+    room = max([room, *(cache.capacity for cache in caches)])
 
     def grow(cache: AttentionState) -> AttentionState:
         # to one size: a state that learns has caches of two times, and one becomes the other

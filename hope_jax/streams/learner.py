@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import TYPE_CHECKING, Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from hope_jax.models import LanguageModel, next_token_losses
 from hope_jax.models.in_context import Reader
@@ -76,8 +76,20 @@ class Learner:
                     reduction=optim.at(period).reduction,
                 )
                 for period in periods
-            )
+            ),
+            pre=optax.identity()
+            if optim.clip is None
+            else optax.clip_by_global_norm(optim.clip),
         )
+        # what is compiled takes these as arguments; as constants they would stay in the program
+        self._lived = {
+            "params": stream.params,
+            "base": stream.base.params,
+            "fast": stream.fast_weights,
+        }
+        self._jit_step = jax.jit(self._step_on)
+        self._plain_losses = jax.jit(self._plain_losses_of)
+        self._awake_losses = jax.jit(self._awake_losses_of)
         self._selectors = tuple(rf"(.*/)?cms/period_{period}" for period in periods)
         self._start = {
             path: leaf
@@ -103,7 +115,7 @@ class Learner:
         ids, marks = replayed
         rows = rng.integers(len(ids), size=self._how.batch)
         own = self._samples[rng.integers(len(self._samples), size=self._how.batch)]
-        return self._jit_step(state, ids[rows], marks[rows], own)
+        return self._jit_step(state, self._lived, ids[rows], marks[rows], own)
 
     def losses(self, params: Any, replayed: tuple[np.ndarray, np.ndarray]) -> Losses:
         """Without fast state, from fresh contexts."""
@@ -116,20 +128,19 @@ class Learner:
 
     def awake_loss(self, replayed: tuple[np.ndarray, np.ndarray]) -> float:
         """With the fast weights that the stream has, from fresh contexts."""
-        return self._mean(self._awake_losses, self._stream.params, *replayed)
+        return self._mean(self._awake_losses, self._lived, *replayed)
 
     def changes(self, params: Any) -> Any:
         """Of the levels, against the stream's slow weights."""
         return level_changes(self._config, params, None, self._stream.params)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def _jit_step(self, state, ids_BT, marks_BT, own_BT):
-        grads = jax.grad(self._objective)(state.slow, ids_BT, marks_BT, own_BT)
+    def _step_on(self, state, lived, ids_BT, marks_BT, own_BT):
+        grads = jax.grad(self._objective)(state.slow, lived, ids_BT, marks_BT, own_BT)
         slow, levels, _ = self._levels.step(state.slow, state.levels, grads)
         return Asleep(slow, levels)
 
-    def _objective(self, slow, ids_BT, marks_BT, own_BT):
-        how, params = self._how, nest(flatten(self._stream.params) | flatten(slow))
+    def _objective(self, slow, lived, ids_BT, marks_BT, own_BT):
+        how, params = self._how, nest(flatten(lived["params"]) | flatten(slow))
         total = jnp.float32(0.0)
         logits_BTW = self._plain_logits(params, ids_BT)
         counted_BT = marks_BT[:, 1:]
@@ -137,10 +148,10 @@ class Learner:
         if how.task:
             total += how.task * mean(next_token_losses(logits_BTW, ids_BT[:, 1:]))
         if how.distill:
-            awake_BTW = jax.lax.stop_gradient(self._awake_logits(self._stream.params, ids_BT))
+            awake_BTW = jax.lax.stop_gradient(self._awake_logits(lived, ids_BT))
             total += how.distill * mean(divergence(awake_BTW, logits_BTW))
         if how.protect:
-            before_BTW = self._plain_logits(self._stream.base.params, own_BT)
+            before_BTW = self._plain_logits(lived["base"], own_BT)
             now_BTW = self._plain_logits(params, own_BT)
             total += how.protect * divergence(before_BTW, now_BTW).mean()
         if how.anchor:
@@ -157,22 +168,20 @@ class Learner:
         params = {name: part for name, part in params.items() if name != NAME}
         return self._asleep.apply({"params": params}, ids_BT[:, :-1]).logits_BTW
 
-    def _awake_logits(self, params, ids_BT):
-        if not self._stream.learns:
-            return self._plain_logits(params, ids_BT)
-        reader, batch = Reader(self._config, params), len(ids_BT)
+    def _awake_logits(self, lived, ids_BT):
+        if lived["fast"] is None:
+            return self._plain_logits(lived["params"], ids_BT)
+        reader, batch = Reader(self._config, lived["params"]), len(ids_BT)
         rows = lambda w: jnp.broadcast_to(w, (w.shape[0], batch, *w.shape[2:]))
-        fast = reader.fast_weights(jax.tree.map(rows, self._stream.fast_weights))
+        fast = reader.fast_weights(jax.tree.map(rows, lived["fast"]))
         below = reader.read_below(ids_BT[:, :-1], None)
         return reader.read_above(below.y, None, fast).y
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def _plain_losses(self, params, ids_BT):
+    def _plain_losses_of(self, params, ids_BT):
         return next_token_losses(self._plain_logits(params, ids_BT), ids_BT[:, 1:])
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def _awake_losses(self, params, ids_BT):
-        return next_token_losses(self._awake_logits(params, ids_BT), ids_BT[:, 1:])
+    def _awake_losses_of(self, lived, ids_BT):
+        return next_token_losses(self._awake_logits(lived, ids_BT), ids_BT[:, 1:])
 
     def _mean(self, losses, params, ids, marks) -> float:
         total = count = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,8 @@ from hope_jax.inference.stream import (
     step_tokens,
 )
 from hope_jax.layers.fast_weights import moving_levels
+from hope_jax.models import LanguageModel
+from hope_jax.streams.reservoir import Reservoir
 from hope_jax.streams.stream import Stream
 
 
@@ -31,7 +34,8 @@ class ManyStreams:
 
     All rows go through the model together; a row whose text is over waits. They begin where
     `stream` stands, and `row` gives one of them as a stream of its own. For a batch that fits
-    in memory use fast weights of low rank (`cms.in_context.rank`).
+    in memory use fast weights of low rank (`cms.in_context.rank`). Mixers that keep one place
+    in their chunk for all rows, the self-modifying one among them, take texts of equal length.
 
     Args:
       stream: where all rows begin; it is not changed.
@@ -42,6 +46,9 @@ class ManyStreams:
         require(count >= 1, f"{count} streams; use 1 or more")
         self._stream, self.count = stream.copy(), count
         self.state = _repeated(stream.state, count)
+        self._in_step = _keeps_one_place(stream.model, stream.params)
+        self._reservoirs = [stream.copy().reservoir for _ in range(count)]
+        self._tokens_read = [stream.tokens_read] * count
 
     def read(self, texts: Sequence[str | bytes], *, learn: bool = True) -> list[np.ndarray]:
         """Every row reads its own text; returns their losses in nats per token.
@@ -58,6 +65,12 @@ class ManyStreams:
         stream = self._stream
         require(len(rows) == self.count, f"{len(rows)} texts for {self.count} streams")
         longest = max(map(len, rows))
+        require(
+            not self._in_step or all(len(ids) == longest for ids in rows),
+            f"the mixer {stream.model.config.mixer.type!r} keeps one place in its chunk for "
+            "all rows, so texts have to be of equal length: these have "
+            f"{', '.join(str(len(ids)) for ids in rows)} tokens",
+        )
         mode = Mode(True, learn, stream.limits)
         state = open_stream(stream.model, stream.params, longest, self.state)
         losses: list[list[np.ndarray]] = [[] for _ in rows]
@@ -69,11 +82,19 @@ class ManyStreams:
                 losses[row].append(loss_BN[row, :count])
             places += taken
         self.state = state
+        for row, ids in enumerate(rows):
+            self._tokens_read[row] += len(ids)
+            if learn:
+                self._reservoirs[row].add(ids)
+            else:
+                self._reservoirs[row].cut()
         return [np.concatenate([*parts, np.zeros(0, np.float32)]) for parts in losses]
 
     def forget_context(self, below: int | None = None) -> None:
         """As of `Stream`, in all rows."""
         stream = self._stream
+        for reservoir in self._reservoirs:
+            reservoir.cut()
         anew = fresh(stream.model, stream.params, self.count)
         if not stream.learns:
             self.state = anew
@@ -92,6 +113,8 @@ class ManyStreams:
         )
         stream = self._stream.copy()
         stream.state = _row(self.state, number)
+        stream.tokens_read = self._tokens_read[number]
+        stream.reservoir = Reservoir.from_arrays(self._reservoirs[number].arrays())
         return stream
 
     def _advance(self, state, rows, places, lengths, mode):
@@ -130,6 +153,15 @@ class ManyStreams:
         return layers_together(steps.stream), left, np.asarray(steps.loss_BN)
 
 
+def _keeps_one_place(model: LanguageModel, params: Any) -> bool:
+    """Whether some array of the state is the same for all rows."""
+    shapes = [
+        [x.shape for x in jax.tree.leaves(jax.eval_shape(lambda n=n: fresh(model, params, n)))]
+        for n in (1, 2)
+    ]
+    return any(one == two for one, two in zip(*shapes, strict=True))
+
+
 def _repeated(state: StreamState, count: int) -> StreamState:
     """A stream of one row as so many."""
     return _map_rows(state, lambda x, axis: jnp.repeat(x, count, axis=axis))
@@ -141,7 +173,9 @@ def _row(state: StreamState, number: int) -> StreamState:
 
 
 def _map_rows(state: StreamState, change) -> StreamState:
-    at = lambda tree, axis: jax.tree.map(lambda x: change(x, axis), tree)
+    # some mixers keep one place in their chunk for all rows: such an array has no axis of rows
+    one = lambda x, axis: change(x, axis) if x.ndim > axis else x
+    at = lambda tree, axis: jax.tree.map(lambda x: one(x, axis), tree)
     logits_BW = change(state.logits_BW, 0)
     inner = state.state
     if not isinstance(inner, LearningState):

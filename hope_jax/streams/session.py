@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,9 @@ class Session:
         before = self.stream.tokens_read
         loss, count = self.stream.read(text), self.stream.tokens_read - before
         said = f"read {count} tokens, {loss:.3f} nats per token" if count else "read nothing"
-        return Turn("read", said, {"tokens": count, "loss": loss if count else None})
+        return Turn(
+            "read", said, {"tokens": count, "loss": loss if math.isfinite(loss) else None}
+        )
 
     def _file(self, path: str) -> Turn:
         require(bool(path), "/file needs a path")
@@ -130,7 +133,8 @@ class Session:
     def _sleep(self, rest: str) -> Turn:
         how = override(Sleep(), parse_assignments(rest.split()))
         report = self.stream.sleep(how, folder=self.folder)
-        values = dataclasses.asdict(report) | {"kept": report.kept}
+        kept = report.kept if math.isfinite(report.kept) else None  # JSON has no NaN
+        values = dataclasses.asdict(report) | {"kept": kept}
         return Turn("sleep", str(report), values)
 
     def _diff(self, rest: str) -> Turn:
@@ -143,7 +147,7 @@ class Session:
         return Turn("save", f"saved {path}", {"path": str(path), "bytes": path.stat().st_size})
 
     def _points(self, folder: str) -> Turn:
-        found = Stream.points(self._folder(folder))
+        found = Stream.points(Path(folder) if folder else self._folder(""))
         text = ", ".join(map(str, found)) or "no point is saved"
         return Turn("points", text, {"points": found})
 

@@ -196,6 +196,11 @@ def _replayed(stream: Stream, how: Sleep) -> tuple[np.ndarray, np.ndarray]:
     if how.replay in ("reservoir", "both"):
         windows += [w for w in stream.reservoir.windows() if len(w) > 1]
         require(
+            stream.reservoir.tokens > 0 or how.replay == "both",
+            "the stream has no reservoir (reservoir=0) and keeps no text; sleep on generated "
+            "text (replay='generated')",
+        )
+        require(
             bool(windows) or how.replay == "both",
             "the reservoir is empty: read something first, or sleep on generated text "
             "(replay='generated')",

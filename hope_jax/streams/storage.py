@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -54,18 +54,33 @@ def save(stream: Stream, folder: str | Path, keep: int) -> Path:
         "tokens_read": stream.tokens_read,
         "sleeps": stream.sleeps,
     }
-    path = folder / f"{stream.tokens_read}.npz"
-    write_archive(path, manifest, arrays)
     there = points(folder)
-    for old in sorted(there)[:-keep] if keep else ():
-        there[old].unlink()
+    if there:
+        _check(there[-1].path, _manifest(there[-1].path)[0], stream.base, manifest)
+    number = there[-1].number + 1 if there else 1
+    path = folder / f"{number:06}-{stream.tokens_read}.npz"
+    write_archive(path, manifest, arrays)
+    for old in points(folder)[:-keep] if keep else ():
+        old.path.unlink()
     return path
 
 
-def points(folder: str | Path) -> dict[int, Path]:
-    """Files of the points of a stream, by tokens read."""
-    files = Path(folder).glob("*.npz")
-    return {int(file.stem): file for file in files if file.stem.isdecimal()}
+class Point(NamedTuple):
+    """A saved point: the number of the save, tokens read by then, and the file."""
+
+    number: int
+    tokens: int
+    path: Path
+
+
+def points(folder: str | Path) -> list[Point]:
+    """The points of a stream in the order in which they were saved."""
+    found = []
+    for file in Path(folder).glob("*-*.npz"):
+        number, _, tokens = file.stem.partition("-")
+        if number.isdecimal() and tokens.isdecimal():
+            found.append(Point(int(number), int(tokens), file))
+    return sorted(found)
 
 
 def load(folder: str | Path, point: int | None, checkpoint: Any) -> dict[str, Any]:
@@ -73,26 +88,18 @@ def load(folder: str | Path, point: int | None, checkpoint: Any) -> dict[str, An
     there = points(folder)
     if not there:
         raise FileNotFoundError(f"there is no saved stream in {folder}")
-    if point is not None and point not in there:
-        known = ", ".join(map(str, sorted(there)))
+    if point is not None and point not in [p.tokens for p in there]:
+        known = ", ".join(str(p.tokens) for p in there)
         raise FileNotFoundError(f"{folder} has no point at {point} tokens; it has {known}")
-    path = there[max(there) if point is None else point]
-    manifest, arrays = read_archive(path, _WHAT)
+    path = [p.path for p in there if point is None or p.tokens == point][-1]
+    manifest, arrays = _manifest(path)
     with damage_named(path, _WHAT):
-        if manifest["format"] > FORMAT:
-            raise ValueError(f"format {manifest['format']} is of a newer version of hope_jax")
-        saved = {what: manifest["fingerprints"][what] for what in DIFFERS}
         config = from_dict(manifest["model"], ModelConfig)
         limits = Limits(**manifest["limits"])
         read, sleeps = int(manifest["tokens_read"]), int(manifest["sleeps"])
         recorded = manifest["checkpoint"]
     base = _base(path, recorded, checkpoint)
-    for what, here in identity(base).items():
-        if saved[what] != here:
-            raise ValueError(
-                f"{path} began with another checkpoint than {base.path}: {DIFFERS[what]}: "
-                f"{saved[what]} in the stream, {here} in the checkpoint"
-            )
+    _check(path, manifest, base, {"fingerprints": identity(base)})
     trees: dict[str, dict[str, np.ndarray]] = {part: {} for part in _PARTS}
     for name, array in arrays.items():
         part, _, rest = name.partition("/")
@@ -110,6 +117,28 @@ def load(folder: str | Path, point: int | None, checkpoint: Any) -> dict[str, An
         "tokens_read": read,
         "sleeps": sleeps,
     }
+
+
+def _manifest(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Manifest and arrays of a point."""
+    manifest, arrays = read_archive(path, _WHAT)
+    with damage_named(path, _WHAT):
+        if manifest["format"] > FORMAT:
+            raise ValueError(f"format {manifest['format']} is of a newer version of hope_jax")
+        if missing := set(DIFFERS) - set(manifest["fingerprints"]):
+            raise ValueError(f"it does not name its {', '.join(sorted(missing))}")
+    return manifest, arrays
+
+
+def _check(path: Path, saved: dict[str, Any], base: Loaded, here: dict[str, Any]) -> None:
+    """Refuse a stream of another checkpoint than `base`."""
+    for what, mark in here["fingerprints"].items():
+        other = saved["fingerprints"][what]
+        if other != mark:
+            raise ValueError(
+                f"{path} began with another checkpoint than {base.path}: {DIFFERS[what]}: "
+                f"{other} in the stream, {mark} in the checkpoint"
+            )
 
 
 def _base(path: Path, recorded: str, checkpoint: Any) -> Loaded:

@@ -162,6 +162,8 @@ class Stream:
         self.tokens_read += len(ids_T)
         if learn:
             self.reservoir.add(ids_T)
+        elif len(ids_T):
+            self.reservoir.cut()
         return self.surprise().mean
 
     def surprise(self) -> Surprise:
@@ -314,6 +316,9 @@ class Stream:
 
         Returns:
           The file of the point.
+
+        Raises:
+          ValueError: the folder holds a stream of another checkpoint.
         """
         if not self.reservoir.tokens:
             self.settle()
@@ -322,8 +327,9 @@ class Stream:
     def settle(self) -> None:
         """Learn from the open chunk as it is; nothing of its tokens is kept."""
         if self.learns:
-            state = settle(self.model.config, self.params, self.state.state, self.limits)
-            self.state = self.state.replace(state=state)
+            roomy = open_stream(self.model, self.params, 0, self.state)
+            state = settle(self.model.config, self.params, roomy.state, self.limits)
+            self.state = roomy.replace(state=state)
 
     @classmethod
     def load(
@@ -337,7 +343,7 @@ class Stream:
 
         Args:
           folder: where it was saved.
-          point: tokens that it had read; None: the newest.
+          point: tokens that it had read; None: the one that was saved last.
           checkpoint: the one that it began with, if that has moved.
 
         Raises:
@@ -349,8 +355,8 @@ class Stream:
 
     @staticmethod
     def points(folder: str | Path) -> list[int]:
-        """The points of a saved stream: tokens read by then, oldest first."""
-        return sorted(storage.points(folder))
+        """The points of a saved stream: tokens read by then, in the order of saving."""
+        return [point.tokens for point in storage.points(folder)]
 
     def _take(
         self, state: StreamState, ids_T: np.ndarray, mode: Mode, room: int = 0

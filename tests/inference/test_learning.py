@@ -11,6 +11,7 @@ from hope_jax.config import (
     GatedDeltaNetConfig,
     InContextConfig,
     ModelConfig,
+    SelfModifyingConfig,
 )
 from hope_jax.data import ByteTokenizer
 from hope_jax.inference import generate, load_state, read, save_state
@@ -212,3 +213,17 @@ def test_settling_keeps_no_token(reader):
     assert int(settled.count_B[0]) == 0
     gaps = jax.tree.map(lambda a, b: abs(a - b).max(), settled.weights, state.weights)
     assert max(jax.tree.leaves(gaps)) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixer", ["self_modifying", "attention"])
+def test_mixers_above_the_cut(mixer):
+    mixers = {
+        "self_modifying": SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
+        "attention": AttentionConfig(heads=2),
+    }
+    model, params = make(mixers[mixer], blocks=2)
+    test_losses_are_those_of_training((model, params))
+    state = read(model, params, ByteTokenizer(), TEXT[:3]).state
+    roomy = open_stream(model, params, 0, state)
+    assert int(settle(model.config, params, roomy.state, Limits()).count_B[0]) == 0

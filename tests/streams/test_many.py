@@ -57,3 +57,23 @@ def test_mistakes_are_named(opened):
         ManyStreams(opened, 3).read(["a", "b"])
     with pytest.raises(ValueError, match="no row 3 among 3"):
         ManyStreams(opened, 3).row(3)
+
+
+def test_a_row_has_what_it_read(opened):
+    many = ManyStreams(opened, 2)
+    many.read(["abcdefgh", "xyz"])
+    assert [many.row(i).tokens_read for i in range(2)] == [8, 3]
+    assert [len(many.row(i).reservoir) for i in range(2)] == [8, 3]
+
+
+@pytest.mark.slow
+def test_a_mixer_that_keeps_one_place_takes_texts_of_equal_length(in_step):
+    stream = Stream.open(in_step)
+    many = ManyStreams(stream, 2)
+    with pytest.raises(ValueError, match="texts have to be of equal length: these have 3, 4"):
+        many.read(["abc", "abcd"])
+    losses = many.read(["abcdefghijk", "zyxwvutsrqp"])
+    for row, text in enumerate(["abcdefghijk", "zyxwvutsrqp"]):
+        alone = stream.copy()
+        alone.read(text)
+        np.testing.assert_allclose(losses[row], alone.surprise().loss_T, rtol=2e-3, atol=1e-3)

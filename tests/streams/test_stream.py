@@ -76,7 +76,7 @@ def test_saved_and_opened_again_it_goes_on_as_if_nothing_had_been(stream, base, 
     stream.read(TEXT[:at])
     path = stream.save(tmp_path / "s")
     again = Stream.load(tmp_path / "s", checkpoint=base)
-    assert (again.tokens_read, path.name) == (at, f"{at}.npz")
+    assert (again.tokens_read, path.name) == (at, f"000001-{at}.npz")
     again.read(TEXT[at:])
     assert same(whole, again)
     np.testing.assert_array_equal(
@@ -163,3 +163,43 @@ def test_hostile_input_leaves_it_usable(base, hostile):
     assert np.isfinite(stream.read(TEXT))
     stream.forget_context(below=1000)
     assert stream.read(TEXT) == pytest.approx(before, rel=1e-3)
+
+
+def test_nothing_to_read_changes_nothing(stream):
+    stream.read("abcdef")
+    before = stream.copy()
+    assert np.isnan(stream.read(""))
+    assert stream.answer("", tokens=0) == ""
+    assert same(stream, before)
+
+
+def test_what_is_not_learned_is_a_gap(base):
+    with_gap, other = Stream.open(base), Stream.open(base)
+    for stream, between in ((with_gap, "zz"), (other, "qq")):
+        stream.read("abcd")
+        stream.read(between, learn=False)
+        stream.forget_context()
+        stream.read("efghi")
+    assert same(with_gap, other)  # neither is learned from, and both are out of the context
+    joined = Stream.open(base)
+    joined.read("abcd")
+    joined.forget_context()
+    joined.read("efghi")
+    gaps = jax.tree.map(
+        lambda x, y: float(abs(x - y).max()), joined.fast_weights, with_gap.fast_weights
+    )
+    assert max(jax.tree.leaves(gaps)) > 1e-4  # here "d" is followed by "e"
+    assert [len(w) for w in with_gap.reservoir.windows()] == [4, 5]
+
+
+def test_points_are_in_the_order_of_saving(stream, base, other, tmp_path):
+    stream.read("abcdefgh")
+    stream.save(tmp_path, keep=2)
+    early = Stream.open(base)
+    path = early.save(tmp_path, keep=2)
+    assert path.exists() and Stream.points(tmp_path) == [8, 0]
+    assert Stream.load(tmp_path, checkpoint=base).tokens_read == 0
+    early.save(tmp_path, keep=2)
+    assert Stream.points(tmp_path) == [0, 0]
+    with pytest.raises(ValueError, match="began with another checkpoint"):
+        Stream.open(other).save(tmp_path)
