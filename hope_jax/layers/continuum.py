@@ -67,6 +67,7 @@ class Level(nn.Module):
         dim, hidden = self.config.dim, self.hidden
         whole = fast is not None and self.config.cms.in_context.rank is None
         dtype = jnp.float32 if whole else compute_dtype(self.config)
+        norm = {"norm_scale": constant(self, "norm_scale", (dim,), ("embed",), 1.0)}
         inwards = (dim, hidden), ("embed", "mlp"), dim**-0.5, dtype
         weights = {"w_in": weight(self, "w_in", *inwards)}
         if self.config.cms.activation == "swiglu":
@@ -74,7 +75,6 @@ class Level(nn.Module):
         out_std = output_std(self.config, hidden)
         outwards = (hidden, dim), ("mlp", "embed"), out_std, dtype
         weights["w_out"] = weight(self, "w_out", *outwards)
-        norm = {"norm_scale": constant(self, "norm_scale", (dim,), ("embed",), 1.0)}
         eps = self.config.norm_eps
         if fast is None:
             return level_mlp(weights | norm, x_BTD, eps=eps)
