@@ -7,12 +7,12 @@ import hashlib
 import json
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hope_jax.config import ModelConfig, to_dict
 from hope_jax.models import LanguageModel
+from hope_jax.nested.paths import flatten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +58,7 @@ def _text(config: ModelConfig) -> str:
 def digest(tree: Any) -> str:
     """Short hash of the names, shapes, types and bits of all arrays of a tree."""
     sha = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+    for name, leaf in flatten(tree).items():
         sha.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
         # of a copy: an array keeps what it was converted to, and all weights together
         # would then stay in host memory too

@@ -25,7 +25,7 @@ from hope_jax.inference.apart import put_together, take_apart
 from hope_jax.inference.limits import Limits, within
 from hope_jax.inference.rows import choose, choose_of_mixers
 from hope_jax.layers.attention import AttentionState
-from hope_jax.layers.fast_weights import Weights
+from hope_jax.layers.fast_weights import Weights, moving_levels
 from hope_jax.layers.linear import compute_dtype
 from hope_jax.models.in_context import Reader, fresh_fast, inner_levels
 from hope_jax.nested import LevelsState
@@ -156,6 +156,22 @@ def read_learning(
     return above.y, state.replace(gap_B=jnp.ones_like(state.gap_B))
 
 
+def forget(
+    config: ModelConfig, fresh: LearningState, state: LearningState, below: int | None
+) -> LearningState:
+    """Drop the context, and what has a period below so many tokens.
+
+    Args:
+      config: of the model.
+      fresh: from `fresh_learning`, with as many rows.
+      state: which forgets.
+      below: tokens; None: the context alone.
+    """
+    state, chunks = drop_context(fresh, state), moving_levels(config)
+    gone = [name for name, chunk in chunks.items() if below and chunk < below]
+    return _forget_levels(fresh, state, gone) if gone else state
+
+
 def drop_context(fresh: LearningState, state: LearningState) -> LearningState:
     """What mixers remember is gone; weights and the open chunk stay.
 
@@ -177,16 +193,10 @@ def drop_context(fresh: LearningState, state: LearningState) -> LearningState:
     return state.replace(below=below, above=above, drop_B=jnp.ones_like(state.drop_B))
 
 
-def forget_levels(
+def _forget_levels(
     fresh: LearningState, state: LearningState, names: Collection[str]
 ) -> LearningState:
-    """Fast weights of some levels, and the open chunk, as if nothing had been read.
-
-    Args:
-      fresh: from `fresh_learning`, with as many rows.
-      state: of which they are forgotten.
-      names: of the levels.
-    """
+    """Fast weights of some levels, and the open chunk, as if nothing had been read."""
     of = lambda new, old: {k: (new if k in names else old)[k] for k in old}
     levels = state.levels.replace(levels=of(fresh.levels.levels, state.levels.levels))
     return _emptied(state.replace(weights=of(fresh.weights, state.weights), levels=levels))
@@ -211,15 +221,7 @@ def settle(
     targets_BC = jnp.roll(state.ids_BC, -1, axis=1)
     known_BC = jnp.arange(chunk)[None] < state.count_B[:, None] - 1
     known_BC &= ~jnp.roll(state.gaps_BC, -1, axis=1)
-    grads, _, _ = reader.chunk_gradient(
-        state.weights,
-        state.x_BCD,
-        state.start,
-        targets_BC,
-        mixers_BC=state.dropped_BC,
-        counted_BC=known_BC,
-    )
-    state = _step(reader, state, grads, state.count_B > 1, limits)
+    state = _learn(reader, state, targets_BC, known_BC, state.count_B > 1, limits)
     return _emptied(state)
 
 
@@ -260,27 +262,22 @@ def _close(
 ) -> LearningState:
     """Learn from the chunks that are full, now that the tokens after them are known."""
     due_B = state.count_B == reader.how.chunk
-    return jax.lax.cond(
-        due_B.any(), lambda: _learn(reader, state, next_B, due_B, limits), lambda: state
-    )
-
-
-def _learn(reader, state, next_B, due_B, limits):
     targets_BC = jnp.concatenate([state.ids_BC[:, 1:], next_B[:, None]], axis=1)
     follows_BC = ~jnp.concatenate([state.gaps_BC[:, 1:], state.gap_B[:, None]], axis=1)
+    learn = lambda: _learn(reader, state, targets_BC, follows_BC, due_B, limits)
+    return jax.lax.cond(due_B.any(), learn, lambda: state)
+
+
+def _learn(reader, state, targets_BC, counted_BC, due_B, limits):
+    """The levels of the rows that are due take a step, if it is finite; their chunk is over."""
     grads, _, _ = reader.chunk_gradient(
         state.weights,
         state.x_BCD,
         state.start,
         targets_BC,
         mixers_BC=state.dropped_BC,
-        counted_BC=follows_BC,
+        counted_BC=counted_BC,
     )
-    return _step(reader, state, grads, due_B, limits)
-
-
-def _step(reader, state, grads, due_B, limits):
-    """The levels of the rows that are due take a step, if it is finite; their chunk is over."""
     levels = inner_levels(reader.config, reader.params, rows=False)
     step = jax.vmap(
         lambda w, s, g: levels.step(w, s, g)[:2], in_axes=(1, 0, 1), out_axes=(1, 0)

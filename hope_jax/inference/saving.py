@@ -18,6 +18,7 @@ from hope_jax.inference.archive import damage_named, read_archive, write_archive
 from hope_jax.inference.identity import fingerprint
 from hope_jax.inference.stream import StreamState, compact, fresh
 from hope_jax.models import LanguageModel
+from hope_jax.nested.paths import flatten
 
 FORMAT = 2  # 1 did not name the weights
 DIFFERS = {  # what a state is tied to -> what to say when it is not the same
@@ -41,7 +42,7 @@ def save_state(
       tokenizer: the tokenizer that the model reads with.
     """
     manifest = {"format": FORMAT, "fingerprints": _fingerprints(model, params, tokenizer)}
-    write_archive(path, manifest, named_arrays(compact(state)))
+    write_archive(path, manifest, flatten(compact(state)))
 
 
 def load_state(
@@ -82,7 +83,7 @@ def fill_state(
         raise ValueError(f"{path} is damaged: there are no scores of the next token")
     batch = len(arrays["logits_BW"])
     like = jax.eval_shape(lambda: fresh(model, params, batch))
-    wanted = named_arrays(like)
+    wanted = flatten(like)
     wrong = sorted(set(arrays) ^ set(wanted)) or [
         name
         for name, leaf in wanted.items()
@@ -92,12 +93,6 @@ def fill_state(
         raise ValueError(f"{path} is damaged or of another version: {', '.join(wrong)}")
     leaves = [jnp.asarray(arrays[name]) for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
-
-
-def named_arrays(state: Any) -> dict[str, Any]:
-    """The arrays of a tree by their paths."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
 
 
 def _fingerprints(model: LanguageModel, params: Any, tokenizer: Any) -> dict[str, str]:

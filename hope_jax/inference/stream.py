@@ -20,6 +20,7 @@ from hope_jax.inference.learning import (
     LearningState,
     Mode,
     choose_learning_rows,
+    forget,
     fresh_learning,
     learning_apart,
     learning_together,
@@ -275,8 +276,9 @@ def read_steps(
 ) -> tuple[StreamState, np.ndarray]:
     """Read `ids_BT` token by token.
 
-    Consumes `stream`, of which the layers are apart. Returns it, and the losses `[B, T]`.
+    Consumes `stream`. Returns it, and the losses `[B, T]`.
     """
+    stream = layers_apart(model, stream)
     keys_B = jax.random.split(jax.random.key(0), len(ids_BT))
     losses = [np.zeros((len(ids_BT), 0), np.float32)]
     for start in range(0, ids_BT.shape[1], STEPS):
@@ -289,7 +291,7 @@ def read_steps(
         )
         stream = steps.stream
         losses.append(np.asarray(steps.loss_BN)[:, :given])
-    return stream, np.concatenate(losses, axis=1)
+    return layers_together(stream), np.concatenate(losses, axis=1)
 
 
 def read_ids(
@@ -317,10 +319,8 @@ def read_ids(
     """
     losses, first = [np.zeros((len(ids_BT), 0), np.float32)], tokens_before_pieces(stream)
     if 0 < first and first + min(pieces(model)) <= ids_BT.shape[1]:
-        stream, loss_BT = read_steps(
-            model, apart, layers_apart(model, stream), ids_BT[:, :first], vocab, mode
-        )
-        stream, ids_BT = layers_together(stream), ids_BT[:, first:]
+        stream, loss_BT = read_steps(model, apart, stream, ids_BT[:, :first], vocab, mode)
+        ids_BT = ids_BT[:, first:]
         losses.append(loss_BT)
         first = 0
     rest_BT = ids_BT
@@ -328,12 +328,26 @@ def read_ids(
         stream, loss_BT, rest_BT = read_pieces(model, params, stream, ids_BT, mode)
         losses.append(loss_BT)
     if rest_BT.size:
-        stream, loss_BT = read_steps(
-            model, apart, layers_apart(model, stream), rest_BT, vocab, mode
-        )
-        stream = layers_together(stream)
+        stream, loss_BT = read_steps(model, apart, stream, rest_BT, vocab, mode)
         losses.append(loss_BT)
     return stream, np.concatenate(losses, axis=1)
+
+
+def forget_context(
+    model: LanguageModel, params: Any, stream: StreamState, below: int | None = None
+) -> StreamState:
+    """The stream without its context, and without levels that are updated more often.
+
+    Args:
+      model: the model.
+      params: its parameters.
+      stream: left untouched.
+      below: tokens per update; None: the context alone.
+    """
+    anew = fresh(model, params, stream.batch)
+    if not isinstance(stream.state, LearningState):
+        return anew
+    return anew.replace(state=forget(model.config, anew.state, stream.state, below))
 
 
 def open_stream(

@@ -13,6 +13,7 @@ import optax
 from hope_jax.config import ModelConfig
 from hope_jax.layers.fast_weights import Weights
 from hope_jax.models.in_context import Reader
+from hope_jax.nested.paths import flatten, path_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +76,12 @@ def table(changes: dict[int, Change]) -> str:
 
 def changed(params: Any, base: Any) -> dict[str, np.ndarray]:
     """Arrays of `params` that are not bit for bit those of `base`, by path."""
-    pairs = zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(base), strict=True)
-    found = {}
-    for (path, new), old in pairs:
-        if new is not old and not np.array_equal(np.asarray(new), np.asarray(old)):
-            found[jax.tree_util.keystr(path, simple=True, separator="/")] = np.asarray(new)
-    return found
+    there = flatten(base)
+    return {
+        path: np.asarray(new)
+        for path, new in flatten(params).items()
+        if new is not there[path] and not np.array_equal(new, there[path])
+    }
 
 
 def apply_changes(base: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -92,7 +93,7 @@ def apply_changes(base: Any, arrays: dict[str, np.ndarray]) -> Any:
     left = dict(arrays)
 
     def put(path, old):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         new = left.pop(name, None)
         if new is None:
             return old

@@ -13,7 +13,7 @@ from hope_jax.inference.learning import Mode
 from hope_jax.inference.sampling import Sampling
 from hope_jax.inference.stream import fresh, layers_apart, open_stream, step_tokens
 from hope_jax.models import LanguageModel
-from hope_jax.streams.levels import frozen_config
+from hope_jax.streams.levels import frozen_config, with_slow_weights
 
 if TYPE_CHECKING:
     from hope_jax.streams.stream import Stream
@@ -33,8 +33,8 @@ def dream(stream: Stream, count: int, seed: int, *, awake: bool) -> list[np.ndar
     if awake:
         model, params = stream.model, stream.params
     else:
-        model, params = LanguageModel(frozen_config(stream.model.config)), stream.base.params
-        params = {name: part for name, part in params.items() if name != "in_context"}
+        model = LanguageModel(frozen_config(stream.model.config))
+        params = with_slow_weights(model.config, stream.base.params)
     state = open_stream(model, params, window, fresh(model, params, count))
     if awake and stream.learns:
         rows = lambda w: jnp.broadcast_to(w, (w.shape[0], count, *w.shape[2:]))

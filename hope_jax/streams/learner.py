@@ -17,7 +17,7 @@ from hope_jax.nested import Level, Levels, LevelsState
 from hope_jax.nested.paths import flatten, matches, nest
 from hope_jax.optim.rules import transformation
 from hope_jax.streams.changes import level_changes
-from hope_jax.streams.levels import NAME, frozen_config
+from hope_jax.streams.levels import frozen_config, with_slow_weights
 
 if TYPE_CHECKING:
     from hope_jax.streams.sleep import Sleep
@@ -165,7 +165,7 @@ class Learner:
         return total
 
     def _plain_logits(self, params, ids_BT):
-        params = {name: part for name, part in params.items() if name != NAME}
+        params = with_slow_weights(self._asleep.config, params)
         return self._asleep.apply({"params": params}, ids_BT[:, :-1]).logits_BTW
 
     def _awake_logits(self, lived, ids_BT):

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from hope_jax.config.check import require
-from hope_jax.inference.learning import LearningState, Mode, drop_context, forget_levels
+from hope_jax.inference.learning import LearningState, Mode
 from hope_jax.inference.reading import encode
 from hope_jax.inference.stream import (
     STEPS,
     StreamState,
+    forget_context,
     fresh,
     layers_apart,
     layers_together,
@@ -23,7 +24,6 @@ from hope_jax.inference.stream import (
     read_piece,
     step_tokens,
 )
-from hope_jax.layers.fast_weights import moving_levels
 from hope_jax.models import LanguageModel
 from hope_jax.streams.reservoir import Reservoir
 from hope_jax.streams.stream import Stream
@@ -95,16 +95,7 @@ class ManyStreams:
         stream = self._stream
         for reservoir in self._reservoirs:
             reservoir.cut()
-        anew = fresh(stream.model, stream.params, self.count)
-        if not stream.learns:
-            self.state = anew
-            return
-        state = drop_context(anew.state, self.state.state)
-        chunks = moving_levels(stream.model.config)
-        gone = [name for name, chunk in chunks.items() if below and chunk < below]
-        if gone:
-            state = forget_levels(anew.state, state, gone)
-        self.state = StreamState(state, anew.logits_BW)
+        self.state = forget_context(stream.model, stream.params, self.state, below)
 
     def row(self, number: int) -> Stream:
         """One row as a stream of its own, which can answer, sleep and be saved."""

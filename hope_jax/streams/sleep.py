@@ -24,7 +24,7 @@ from hope_jax.config import ModelConfig
 from hope_jax.config.check import choose, require
 from hope_jax.inference.archive import read_archive, write_archive
 from hope_jax.inference.identity import digest
-from hope_jax.inference.saving import named_arrays
+from hope_jax.nested.paths import flatten
 from hope_jax.streams.changes import Change, table
 from hope_jax.streams.dreams import dream
 from hope_jax.streams.learner import Asleep, Learner
@@ -220,7 +220,7 @@ def _marks(stream: Stream, how: Sleep, replayed: Any) -> dict[str, Any]:
 
 
 def _keep(path: Path, marks: dict[str, Any], steps: int, state: Asleep) -> None:
-    write_archive(path, {"marks": marks, "steps": steps}, named_arrays(state))
+    write_archive(path, {"marks": marks, "steps": steps}, flatten(state))
 
 
 def _resume(path: Path, marks: dict[str, Any], state: Asleep) -> tuple[int, Asleep]:
@@ -233,5 +233,5 @@ def _resume(path: Path, marks: dict[str, Any], state: Asleep) -> tuple[int, Asle
             f"{path} is of a sleep with other settings, or of another stream; remove it to "
             "begin anew, or go on with the settings it has"
         )
-    leaves = [jnp.asarray(arrays[name]) for name in named_arrays(state)]
+    leaves = [jnp.asarray(arrays[name]) for name in flatten(state)]
     return int(manifest["steps"]), jax.tree.unflatten(jax.tree.structure(state), leaves)

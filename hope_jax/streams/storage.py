@@ -14,9 +14,10 @@ from hope_jax.config import ModelConfig, from_dict, to_dict
 from hope_jax.inference.archive import damage_named, read_archive, write_archive
 from hope_jax.inference.identity import fingerprint
 from hope_jax.inference.limits import Limits
-from hope_jax.inference.saving import DIFFERS, fill_state, named_arrays
+from hope_jax.inference.saving import DIFFERS, fill_state
 from hope_jax.inference.stream import compact
 from hope_jax.models import LanguageModel
+from hope_jax.nested.paths import flatten
 from hope_jax.streams.changes import apply_changes, changed
 from hope_jax.streams.levels import with_slow_weights
 from hope_jax.streams.reservoir import Reservoir
@@ -40,7 +41,7 @@ def save(stream: Stream, folder: str | Path, keep: int) -> Path:
     folder = Path(folder)
     slow = with_slow_weights(stream.model.config, stream.base.params)
     trees = {
-        "state": named_arrays(compact(stream.state)),
+        "state": flatten(compact(stream.state)),
         "slow": changed(stream.params, slow),
         "reservoir": stream.reservoir.arrays(),
     }

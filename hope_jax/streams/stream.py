@@ -16,18 +16,17 @@ from hope_jax.config import ModelConfig
 from hope_jax.config.check import require
 from hope_jax.inference.apart import params_apart
 from hope_jax.inference.generate import write
-from hope_jax.inference.learning import (
-    LearningState,
-    Mode,
-    drop_context,
-    forget_levels,
-    settle,
-)
+from hope_jax.inference.learning import Mode, settle
 from hope_jax.inference.limits import Limits
 from hope_jax.inference.reading import encode
 from hope_jax.inference.sampling import sampling
-from hope_jax.inference.stream import StreamState, fresh, open_stream, read_ids
-from hope_jax.layers.fast_weights import moving_levels
+from hope_jax.inference.stream import (
+    StreamState,
+    forget_context,
+    fresh,
+    open_stream,
+    read_ids,
+)
 from hope_jax.models import LanguageModel
 from hope_jax.streams import storage
 from hope_jax.streams.changes import Change, level_changes
@@ -226,16 +225,7 @@ class Stream:
             also the fast weights of levels that are updated more often than every `below`
             tokens, and what they have not learned yet.
         """
-        anew = fresh(self.model, self.params, self.state.batch)
-        if not isinstance(self.state.state, LearningState):
-            self.state = anew
-        else:
-            state = drop_context(anew.state, self.state.state)
-            chunks = moving_levels(self.model.config)
-            gone = [name for name, chunk in chunks.items() if below and chunk < below]
-            if gone:
-                state = forget_levels(anew.state, state, gone)
-            self.state = StreamState(state, anew.logits_BW)
+        self.state = forget_context(self.model, self.params, self.state, below)
         self.reservoir.cut()
 
     def sleep(
