@@ -12,10 +12,14 @@ import importlib
 
 __version__ = "0.1.0"
 
-__all__ = ["Stream", "__version__", "load"]
+__all__ = ["Stream", "__version__", "export", "load"]
 
 
-_LAZY = {"Stream": "hope_jax.streams", "load": "hope_jax.checkpoint.load"}
+_LAZY = {
+    "Stream": "hope_jax.streams",
+    "export": "hope_jax.checkpoint.export",
+    "load": "hope_jax.checkpoint.load",
+}
 
 
 def __getattr__(name: str):

@@ -195,6 +195,11 @@ def read_arrays(path: Path, wanted: dict[str, dict], contents: dict) -> dict[str
       CorruptCheckpoint: an array cannot be read or is not what was written.
     """
     tables = contents["items"]
+    if set(tables) == {"slow"} != set(wanted):
+        raise ValueError(
+            f"{path} was exported: it has slow weights and no optimizer's state, so that "
+            "training cannot go on from it; use the run that it was exported from"
+        )
     for item, arrays in wanted.items():
         _check_same_arrays(path, item, tables.get(item, {}), arrays)
     with context():

@@ -26,6 +26,7 @@ COMMANDS = {
     "prepare": "turn text into token windows that training reads",
     "generate": "write text with a trained model",
     "stream": "talk with a model that learns from what it reads",
+    "export": "write the slow weights of a run alone, to keep or to give away",
     "describe": "print the levels, parameters, state and cost of a model",
     "bench": "measure speed and memory of HOPE beside its baselines",
     "aot": "compile for a TPU slice without a TPU: memory, collectives, floor of a step",

@@ -1,0 +1,45 @@
+"""Slow weights alone, to keep or to give away: without the optimizers a third as large."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hope_jax.checkpoint.load import load
+from hope_jax.checkpoint.manager import CheckpointManager
+from hope_jax.checkpoint.snapshot import Snapshot
+from hope_jax.checkpoint.storage import read_json
+from hope_jax.config.paths import local_path
+
+
+def export(checkpoint: str | Path, folder: str | Path) -> Path:
+    """Write the slow weights, configuration and tokenizer of a run as a checkpoint of its own.
+
+    `hope_jax.load`, `hope_jax.Stream.open`, `hope generate` and `hope stream` take `folder`;
+    training cannot go on from it, since the states of the levels' optimizers are not there.
+
+    Args:
+      checkpoint: the folder of a run, or of one checkpoint.
+      folder: a new or an empty folder.
+
+    Returns:
+      the checkpoint that was written, `folder/<step>`.
+
+    Raises:
+      FileNotFoundError: there is nothing at `checkpoint`.
+      ValueError: what is there cannot be read, or `folder` is not empty.
+      WriteFailed: the disk is full, or cannot be written.
+
+    >>> export("runs/none", "runs/to_give_away")
+    Traceback (most recent call last):
+      ...
+    FileNotFoundError: there is no run or checkpoint at runs/none
+    """
+    folder = local_path(folder, "the folder to write to")
+    loaded = load(checkpoint)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is there and not empty; give a new folder")
+    manager = CheckpointManager(folder, keep=1)
+    run = read_json(loaded.path, ("contents", "config"))["config"]
+    manager.save(Snapshot(loaded.step, loaded.params, {}, {}, {}, run))
+    manager.close()
+    return folder / str(loaded.step)
