@@ -25,7 +25,9 @@ from hope_jax.inference.learning import (
     learning_apart,
     learning_together,
     read_learning,
+    settle,
 )
+from hope_jax.inference.limits import Limits
 from hope_jax.inference.rows import choose_of_mixers
 from hope_jax.inference.sampling import Sampling, sample
 from hope_jax.layers.attention import AttentionState, reserve
@@ -333,20 +335,37 @@ def read_ids(
     return stream, np.concatenate(losses, axis=1)
 
 
+def settle_stream(
+    model: LanguageModel, params: Any, stream: StreamState, limits: Limits
+) -> StreamState:
+    """The stream after it has learned from its open chunk; `stream` is left untouched."""
+    roomy = open_stream(model, params, 0, stream)
+    return roomy.replace(state=settle(model.config, params, roomy.state, limits))
+
+
 def forget_context(
-    model: LanguageModel, params: Any, stream: StreamState, below: int | None = None
+    model: LanguageModel,
+    params: Any,
+    stream: StreamState,
+    limits: Limits,
+    below: int | None = None,
 ) -> StreamState:
     """The stream without its context, and without levels that are updated more often.
+
+    It learns from its open chunk before: what was read last would be lost to answers otherwise,
+    until the chunk is full.
 
     Args:
       model: the model.
       params: its parameters.
       stream: left untouched.
+      limits: of what reading may do to weights.
       below: tokens per update; None: the context alone.
     """
     anew = fresh(model, params, stream.batch)
     if not isinstance(stream.state, LearningState):
         return anew
+    stream = settle_stream(model, params, stream, limits)
     return anew.replace(state=forget(model.config, anew.state, stream.state, below))
 
 

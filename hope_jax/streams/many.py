@@ -95,7 +95,9 @@ class ManyStreams:
         stream = self._stream
         for reservoir in self._reservoirs:
             reservoir.cut()
-        self.state = forget_context(stream.model, stream.params, self.state, below)
+        self.state = forget_context(
+            stream.model, stream.params, self.state, stream.limits, below
+        )
 
     def row(self, number: int) -> Stream:
         """One row as a stream of its own, which can answer, sleep and be saved."""

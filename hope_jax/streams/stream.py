@@ -16,7 +16,7 @@ from hope_jax.config import ModelConfig
 from hope_jax.config.check import require
 from hope_jax.inference.apart import params_apart
 from hope_jax.inference.generate import write
-from hope_jax.inference.learning import Mode, settle
+from hope_jax.inference.learning import Mode
 from hope_jax.inference.limits import Limits
 from hope_jax.inference.reading import encode
 from hope_jax.inference.sampling import sampling
@@ -26,6 +26,7 @@ from hope_jax.inference.stream import (
     fresh,
     open_stream,
     read_ids,
+    settle_stream,
 )
 from hope_jax.models import LanguageModel
 from hope_jax.streams import storage
@@ -220,12 +221,15 @@ class Stream:
     def forget_context(self, below: int | None = None) -> None:
         """Drop the fast state whose period is below `below`.
 
+        The stream first learns from the chunk that is open, or it could not answer what stands
+        there.
+
         Args:
           below: tokens. None: the context alone, which is what the mixers remember. A number:
             also the fast weights of levels that are updated more often than every `below`
-            tokens, and what they have not learned yet.
+            tokens.
         """
-        self.state = forget_context(self.model, self.params, self.state, below)
+        self.state = forget_context(self.model, self.params, self.state, self.limits, below)
         self.reservoir.cut()
 
     def sleep(
@@ -317,9 +321,7 @@ class Stream:
     def settle(self) -> None:
         """Learn from the open chunk as it is; nothing of its tokens is kept."""
         if self.learns:
-            roomy = open_stream(self.model, self.params, 0, self.state)
-            state = settle(self.model.config, self.params, roomy.state, self.limits)
-            self.state = roomy.replace(state=state)
+            self.state = settle_stream(self.model, self.params, self.state, self.limits)
 
     @classmethod
     def load(
