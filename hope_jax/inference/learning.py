@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig
 from hope_jax.inference.apart import put_together, take_apart
-from hope_jax.inference.limits import Limits, within
+from hope_jax.inference.limits import Limits, is_noise, within
 from hope_jax.inference.rows import choose, choose_of_mixers
 from hope_jax.layers.attention import AttentionState
 from hope_jax.layers.fast_weights import Weights, moving_levels
@@ -63,7 +63,7 @@ class LearningState:
       gap_B: whether tokens have come since that are not to be learned from.
       weights: fast weights, `[blocks, B, ...]`.
       levels: state of the engine, a row of every array per stream.
-      refused_B: updates that were not finite and did not take place.
+      refused_B: updates that did not take place, not being finite or teaching noise.
     """
 
     below: Any
@@ -269,8 +269,8 @@ def _close(
 
 
 def _learn(reader, state, targets_BC, counted_BC, due_B, limits):
-    """The levels of the rows that are due take a step, if it is finite; their chunk is over."""
-    grads, _, _ = reader.chunk_gradient(
+    """The levels of the rows that are due take a step, if it is not refused; the chunk ends."""
+    grads, losses_BC, _ = reader.chunk_gradient(
         state.weights,
         state.x_BCD,
         state.start,
@@ -295,6 +295,7 @@ def _learn(reader, state, targets_BC, counted_BC, due_B, limits):
     sound_B = jnp.stack(
         [finite(w, 1) for w in jax.tree.leaves(weights)] + [finite(x, 0) for x in floats]
     ).all(axis=0)
+    sound_B &= ~is_noise(losses_BC, counted_BC, reader.config.vocab_size, limits)
     take_B = due_B & sound_B
     return state.replace(
         weights=choose(take_B, weights, state.weights, axis=1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -16,11 +17,14 @@ from hope_jax.models.in_context import Reader
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Bounds on fast weights, as fractions of the norm of the level's slow ones.
+    """Bounds on what is learned; norms are fractions of that of a level's slow weights.
 
     Attributes:
       norm: of the fast weights of a level.
       change: of one update of a level, per token that it learns from.
+      surprise: mean loss of a chunk, as a multiple of a uniform guess's (the logarithm of the
+        vocabulary). What a model expects much less than a guess would is noise to it, and
+        learning noise costs it what it knows.
 
     >>> Limits(norm=0)
     Traceback (most recent call last):
@@ -28,16 +32,35 @@ class Limits:
     ValueError: limit norm is 0; use more than 0, or None for no limit
     """
 
-    norm: float | None = 0.5
+    norm: float | None = 0.2
     change: float | None = 0.01
+    surprise: float | None = 1.2
 
     def __post_init__(self):
-        for name in ("norm", "change"):
+        for name in ("norm", "change", "surprise"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(
                     f"limit {name} is {value}; use more than 0, or None for no limit"
                 )
+
+
+NO_LIMITS = Limits(None, None, None)
+
+
+def is_noise(
+    losses_BC: jax.Array, counted_BC: jax.Array, vocab_size: int, limits: Limits
+) -> jax.Array:
+    """Whether the counted tokens of a chunk are less expected than they may be, `[B]`.
+
+    >>> losses_BC = jnp.array([[3.0, 8.0], [9.0, 10.0]])
+    >>> is_noise(losses_BC, jnp.ones((2, 2), bool), 768, Limits()).tolist()
+    [False, True]
+    """
+    if limits.surprise is None:
+        return jnp.zeros(len(losses_BC), bool)
+    mean_B = jnp.mean(losses_BC, axis=1, where=counted_BC)
+    return mean_B > limits.surprise * math.log(vocab_size)
 
 
 def within(

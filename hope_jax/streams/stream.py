@@ -282,7 +282,7 @@ class Stream:
 
     @property
     def refused(self) -> int:
-        """Updates that were not finite and did not take place."""
+        """Updates that did not take place: not finite, or of what is noise to the model."""
         return int(self.state.state.refused_B[0]) if self.learns else 0
 
     def copy(self) -> Stream:

@@ -17,7 +17,7 @@ from hope_jax.data import ByteTokenizer
 from hope_jax.inference import generate, load_state, read, save_state
 from hope_jax.inference.apart import params_apart
 from hope_jax.inference.learning import drop_context, settle
-from hope_jax.inference.limits import Limits
+from hope_jax.inference.limits import NO_LIMITS, Limits
 from hope_jax.inference.stream import (
     fresh,
     layers_apart,
@@ -29,7 +29,6 @@ from hope_jax.inference.stream import (
 from hope_jax.models import LanguageModel, init_params
 from hope_jax.models.in_context import in_context_losses
 
-FREE = Limits(None, None)
 TEXT = bytes(range(65, 65 + 26)) + b" the same again " + bytes(range(65, 65 + 20))
 
 
@@ -69,7 +68,7 @@ def test_losses_are_those_of_training(reader):
     model, params = reader
     ids_BT = jnp.asarray(np.frombuffer(TEXT, np.uint8)[None], jnp.int32)
     expected, _, _ = in_context_losses(model.config, params, ids_BT[:, :-1], ids_BT[:, 1:])
-    found = read(model, params, ByteTokenizer(), TEXT, limits=FREE)
+    found = read(model, params, ByteTokenizer(), TEXT, limits=NO_LIMITS)
     np.testing.assert_allclose(found.loss_T[1:], expected[0], rtol=2e-3, atol=1e-3)
     frozen = read(model, params, ByteTokenizer(), TEXT, learns=False)
     assert abs(found.loss_T - frozen.loss_T).max() > 0.02
@@ -120,9 +119,9 @@ def test_a_dropped_context_is_that_of_training(reader):
     model, params = reader
     ids_T = np.frombuffer(TEXT, np.uint8)
     for at in (18, 20):
-        first = read(model, params, ByteTokenizer(), TEXT[:at], limits=FREE).state
+        first = read(model, params, ByteTokenizer(), TEXT[:at], limits=NO_LIMITS).state
         state = first.replace(state=drop_context(fresh(model, params).state, first.state))
-        second = read(model, params, ByteTokenizer(), TEXT[at:], state, limits=FREE)
+        second = read(model, params, ByteTokenizer(), TEXT[at:], state, limits=NO_LIMITS)
         drop_BT = jnp.zeros((1, len(TEXT) - 1), bool).at[0, at].set(True)
         ids_BT = jnp.asarray(ids_T[None], jnp.int32)
         expected, _, _ = in_context_losses(
@@ -170,7 +169,7 @@ def test_limits_hold_and_what_is_not_finite_is_refused():
     assert int(state.state.refused_B[0]) == 0
     broken = jax.tree.map(lambda x: x, params)
     broken["in_context"] = dict(broken["in_context"], log_rate_period_1=jnp.full(1, jnp.nan))
-    state = read(model, broken, ByteTokenizer(), TEXT[:30], limits=FREE).state
+    state = read(model, broken, ByteTokenizer(), TEXT[:30], limits=NO_LIMITS).state
     assert int(state.state.refused_B[0]) == 7
     assert not any(w.any() for w in jax.tree.leaves(state.state.weights))
 
