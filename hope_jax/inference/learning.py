@@ -27,6 +27,7 @@ from hope_jax.inference.rows import choose, choose_of_mixers
 from hope_jax.layers.attention import AttentionState
 from hope_jax.layers.fast_weights import Weights, moving_levels
 from hope_jax.layers.linear import compute_dtype
+from hope_jax.models import next_token_losses
 from hope_jax.models.in_context import Reader, fresh_fast, inner_levels
 from hope_jax.nested import LevelsState
 
@@ -295,7 +296,7 @@ def _learn(reader, state, targets_BC, counted_BC, due_B, limits):
     sound_B = jnp.stack(
         [finite(w, 1) for w in jax.tree.leaves(weights)] + [finite(x, 0) for x in floats]
     ).all(axis=0)
-    sound_B &= ~is_noise(losses_BC, counted_BC, reader.config.vocab_size, limits)
+    sound_B &= ~_noise(reader, state, targets_BC, counted_BC, losses_BC, limits)
     take_B = due_B & sound_B
     return state.replace(
         weights=choose(take_B, weights, state.weights, axis=1),
@@ -304,3 +305,20 @@ def _learn(reader, state, targets_BC, counted_BC, due_B, limits):
         count_B=jnp.where(due_B, 0, state.count_B),
         refused_B=state.refused_B + (due_B & ~sound_B),
     )
+
+
+def _noise(reader, state, targets_BC, counted_BC, losses_BC, limits):
+    """Whether chunks are noise, with fast weights and without, `[B]`.
+
+    Without them too, so that a stream that went astray can learn its way back.
+    """
+    noise_B = is_noise(losses_BC, counted_BC, reader.config.vocab_size, limits)
+
+    def without():
+        none = jax.tree.map(jnp.zeros_like, state.weights)
+        fast = reader.fast_weights(none)
+        part = reader.read_above(state.x_BCD, state.start, fast, state.dropped_BC)
+        slow_BC = next_token_losses(part.y, targets_BC)
+        return is_noise(slow_BC, counted_BC, reader.config.vocab_size, limits)
+
+    return noise_B & jax.lax.cond(noise_B.any(), without, lambda: noise_B)

@@ -23,8 +23,8 @@ class Limits:
       norm: of the fast weights of a level.
       change: of one update of a level, per token that it learns from.
       surprise: mean loss of a chunk, as a multiple of a uniform guess's (the logarithm of the
-        vocabulary). What a model expects much less than a guess would is noise to it, and
-        learning noise costs it what it knows.
+        vocabulary). What a model expects less than a guess would, with its fast weights and
+        without, is noise to it, and learning noise costs it what it knows.
 
     >>> Limits(norm=0)
     Traceback (most recent call last):
@@ -32,9 +32,9 @@ class Limits:
     ValueError: limit norm is 0; use more than 0, or None for no limit
     """
 
-    norm: float | None = 0.2
-    change: float | None = 0.01
-    surprise: float | None = 1.2
+    norm: float | None = 0.5
+    change: float | None = 0.002
+    surprise: float | None = 1.0
 
     def __post_init__(self):
         for name in ("norm", "change", "surprise"):
