@@ -1,0 +1,58 @@
+"""The experiment from training to page, with next to no steps."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
+
+from continual import facts, hostile, measure, meta_train, report
+
+from hope_jax.streams import Limits
+
+
+@pytest.mark.slow
+def test_train_go_on_measure_and_report(tmp_path, monkeypatch, capsys):
+    tokenizer = facts.train_tokenizer(sentences=100)
+    monkeypatch.setattr(meta_train, "train_tokenizer", lambda: tokenizer)
+    small = meta_train.get_config
+
+    def get_config(*args):
+        config = small(*args)
+        data = dataclasses.replace(config.data, batch=2, length=512)
+        return dataclasses.replace(config, data=data)
+
+    monkeypatch.setattr(meta_train, "get_config", get_config)
+    runs, out = tmp_path / "seed_0", tmp_path / "out"
+    for arm in ("cms", "frozen_cms"):
+        meta_train.train(arm, runs / arm, steps=1, seed=0)
+    first = (runs / "cms" / "checkpoints" / "1" / "files.json").read_bytes()
+    meta_train.train("cms", runs / "cms", steps=1, seed=0)  # nothing is left to do
+    assert (runs / "cms" / "checkpoints" / "1" / "files.json").read_bytes() == first
+
+    monkeypatch.setattr(measure, "COUNTS", (2,))
+    monkeypatch.setattr(measure, "DISTANCES", (0,))
+    sleep = dataclasses.replace(measure.SLEEP, steps=2, samples=4)
+    monkeypatch.setattr(measure, "SLEEP", sleep)
+    found = measure.measure(runs, seed=0, rows=2, sleepers=1)
+    monkeypatch.setattr(hostile, "LIMITS", {"tight": Limits(norm=0.1)})
+    monkeypatch.setattr(hostile, "LENGTH", 300)
+    attacks = hostile.attacks(runs / "cms")
+
+    assert set(found["by_count"][2]) == {
+        "cms, context dropped",
+        "cms, frozen",
+        "frozen_cms, context dropped",
+        "frozen_cms, facts in the context",
+    }
+    assert found["after_sleep"][0]["change of period 4"] > 0
+    assert abs(attacks[0]["one token"]["change"]) < 1
+    out.mkdir()
+    (out / "seed_0.json").write_text(json.dumps(found))
+    (out / "hostile_0.json").write_text(json.dumps(attacks))
+    page = report.report(out)
+    assert "| 2 |" in page and "| tight |" in page
+    assert (out / "by_count.png").stat().st_size > 0
