@@ -11,8 +11,8 @@ Arms have one size. `cms` learns within a text, by a CMS level that is updated e
 and was trained through these updates, over Gated DeltaNet as the sequence memory;
 `cms_self_modifying` is the same over HOPE's own. `frozen_cms` is `cms` without learning within
 a text, and `transformer` is Transformer++. Names, values and sentences of the test are not
-those of the training. Training goes on where it stopped; results go to
-experiments/results/continual_memory.
+those of the training. Training goes on where it stopped, and takes 20 minutes for `cms` on one
+CPU core; results go to experiments/results/continual_memory.
 """
 
 from __future__ import annotations
