@@ -1,10 +1,13 @@
 """A stream that learns: equal to training, in pieces of any size, each row for itself."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hope_jax import inference
 from hope_jax.config import (
     AttentionConfig,
     CMSConfig,
@@ -14,9 +17,9 @@ from hope_jax.config import (
     SelfModifyingConfig,
 )
 from hope_jax.data import ByteTokenizer
-from hope_jax.inference import generate, load_state, read, save_state
+from hope_jax.inference import load_state, save_state
 from hope_jax.inference.apart import params_apart
-from hope_jax.inference.learning import drop_context, settle
+from hope_jax.inference.learning import Mode, drop_context, settle
 from hope_jax.inference.limits import NO_LIMITS, Limits
 from hope_jax.inference.stream import (
     fresh,
@@ -28,6 +31,12 @@ from hope_jax.inference.stream import (
 )
 from hope_jax.models import LanguageModel, init_params
 from hope_jax.models.in_context import in_context_losses
+
+# The model is not trained: at the usual limits all that it reads would be noise to it.
+LIMITS = Limits(surprise=None)
+MODE = Mode(limits=LIMITS)
+read = functools.partial(inference.read, limits=LIMITS)
+generate = functools.partial(inference.generate, limits=LIMITS)
 
 TEXT = bytes(range(65, 65 + 26)) + b" the same again " + bytes(range(65, 65 + 20))
 
@@ -102,7 +111,7 @@ def test_rows_are_isolated(reader):
 
     def run(ids_BT):
         stream = open_stream(model, params, ids_BT.shape[1], fresh(model, params, 3))
-        return read_ids(model, params, apart, stream, ids_BT, 256)
+        return read_ids(model, params, apart, stream, ids_BT, 256, MODE)
 
     (one, one_loss), (other, other_loss) = run(ids_BT), run(other_BT)
     for row in (0, 2):
@@ -146,7 +155,7 @@ def test_writing_goes_on_and_learns_only_if_asked_to(reader):
 
 def test_limits_hold_and_what_is_not_finite_is_refused():
     model, params = make(lr=50.0, clip=1e9)
-    limits = Limits(norm=0.1, change=0.02)
+    limits = Limits(norm=0.1, change=0.02, surprise=None)
     slow = jnp.sqrt(
         sum(
             jnp.sum(w[-1:] ** 2)
@@ -179,7 +188,7 @@ def test_rows_of_unequal_length_stay_apart(reader):
     apart = params_apart(params)
     texts = [np.frombuffer(TEXT, np.uint8)[:n].astype(np.int32) for n in (13, 40, 22)]
     alone = [
-        read_ids(model, params, apart, open_stream(model, params, 40), t[None], 256)[0]
+        read_ids(model, params, apart, open_stream(model, params, 40), t[None], 256, MODE)[0]
         for t in texts
     ]
     state = open_stream(model, params, 40, fresh(model, params, 3))
@@ -189,7 +198,15 @@ def test_rows_of_unequal_length_stay_apart(reader):
         given_BN[row, : len(text)] = text
     keys_B = jax.random.split(jax.random.key(0), 3)
     steps = step_tokens(
-        model, apart, layers_apart(model, state), given_BN, 40, 40, keys_B, length_B=lengths_B
+        model,
+        apart,
+        layers_apart(model, state),
+        given_BN,
+        40,
+        40,
+        keys_B,
+        mode=MODE,
+        length_B=lengths_B,
     )
     together = layers_together(steps.stream)
     for row, one in enumerate(alone):
@@ -208,7 +225,7 @@ def test_rows_of_unequal_length_stay_apart(reader):
 def test_settling_keeps_no_token(reader):
     model, params = reader
     state = read(model, params, ByteTokenizer(), TEXT[:6]).state.state
-    settled = settle(model.config, params, state, Limits())
+    settled = settle(model.config, params, state, LIMITS)
     assert not settled.ids_BC.any() and not settled.x_BCD.any()
     assert int(settled.count_B[0]) == 0
     gaps = jax.tree.map(lambda a, b: abs(a - b).max(), settled.weights, state.weights)
@@ -226,4 +243,4 @@ def test_mixers_above_the_cut(mixer):
     test_losses_are_those_of_training((model, params))
     state = read(model, params, ByteTokenizer(), TEXT[:3]).state
     roomy = open_stream(model, params, 0, state)
-    assert int(settle(model.config, params, roomy.state, Limits()).count_B[0]) == 0
+    assert int(settle(model.config, params, roomy.state, LIMITS).count_B[0]) == 0

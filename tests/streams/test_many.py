@@ -4,7 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from hope_jax.streams import ManyStreams, Stream
+from hope_jax.streams import Limits, ManyStreams, Stream
+
+# The model is not trained: at the usual limits all that it reads would be noise to it.
+LIMITS = Limits(surprise=None)
 
 TEXTS = [
     "The harbour's new master is Anna.",
@@ -15,7 +18,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module", params=["learns", "does not learn"])
 def opened(base, request):
-    return Stream.open(base, levels=None if request.param == "learns" else {})
+    return Stream.open(base, levels=None if request.param == "learns" else {}, limits=LIMITS)
 
 
 def weights(stream):
@@ -68,7 +71,7 @@ def test_a_row_has_what_it_read(opened):
 
 @pytest.mark.slow
 def test_a_mixer_that_keeps_one_place_takes_texts_of_equal_length(in_step):
-    stream = Stream.open(in_step)
+    stream = Stream.open(in_step, limits=LIMITS)
     many = ManyStreams(stream, 2)
     with pytest.raises(ValueError, match="texts have to be of equal length: these have 3, 4"):
         many.read(["abc", "abcd"])

@@ -6,7 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from hope_jax.streams import Sleep, Stream, learner
+from hope_jax.streams import Limits, Sleep, Stream, learner
+
+# The model is not trained: at the usual limits all that it reads would be noise to it.
+LIMITS = Limits(surprise=None)
 
 TEXT = "The harbour's new master is Anna Brandt, and the old one was her uncle. "
 SHORT = Sleep(steps=12, batch=2, samples=3, generated=3, save_every=4)
@@ -14,7 +17,7 @@ SHORT = Sleep(steps=12, batch=2, samples=3, generated=3, save_every=4)
 
 @pytest.fixture(scope="module")
 def tired(base):
-    stream = Stream.open(base, window=32)
+    stream = Stream.open(base, window=32, limits=LIMITS)
     stream.read(TEXT * 3)
     return stream
 
@@ -90,7 +93,7 @@ def test_an_interrupted_sleep_goes_on(stream, tmp_path, monkeypatch):
 
 def test_mistakes_are_named(base, stream):
     with pytest.raises(ValueError, match="reservoir is empty"):
-        Stream.open(base).sleep(SHORT, progress=False)
+        Stream.open(base, limits=LIMITS).sleep(SHORT, progress=False)
     with pytest.raises(ValueError, match="sleep periods .2,.: the model has 1, 4"):
         stream.sleep(dataclasses.replace(SHORT, periods=(2,)), progress=False)
     with pytest.raises(ValueError, match="sleep steps is 0"):

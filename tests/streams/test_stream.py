@@ -9,6 +9,9 @@ import pytest
 
 from hope_jax.streams import Limits, Stream
 
+# The model is not trained: at the usual limits all that it reads would be noise to it.
+LIMITS = Limits(surprise=None)
+
 TEXT = "The harbour's new master is Anna Brandt, and the old one was her uncle. " * 2
 
 
@@ -21,7 +24,7 @@ def same(a, b):
 
 @pytest.fixture
 def stream(base):
-    return Stream.open(base, window=32, reservoir=1024)
+    return Stream.open(base, window=32, reservoir=1024, limits=LIMITS)
 
 
 def test_reading_learns_and_says_how_surprising_it_was(stream):
@@ -60,7 +63,7 @@ def test_a_dropped_context_is_gone_and_learned_weights_stay(stream):
     assert learned != untold  # the open chunk was learned from
     stream.forget_context()
     assert stream.diff()[1].fast == learned
-    untouched = Stream.open(stream.base)
+    untouched = Stream.open(stream.base, limits=LIMITS)
     for state in (stream, untouched):
         state.read("Anna", learn=False)
     assert not np.allclose(stream.state.logits_BW, untouched.state.logits_BW, atol=1e-3)
@@ -122,7 +125,7 @@ def test_only_what_differs_is_saved(stream, tmp_path):
 
 
 def test_without_a_reservoir_no_text_is_kept(base, tmp_path):
-    stream = Stream.open(base, reservoir=0)
+    stream = Stream.open(base, reservoir=0, limits=LIMITS)
     text = "zyxwvutsrq " * 5
     stream.read(text)
     path = stream.save(tmp_path)
@@ -140,7 +143,7 @@ def test_without_a_reservoir_no_text_is_kept(base, tmp_path):
 
 
 def test_levels_may_be_others_than_in_training(base):
-    stream = Stream.open(base, levels={1: 4, 4: 16}, lr=0.2)
+    stream = Stream.open(base, levels={1: 4, 4: 16}, lr=0.2, limits=LIMITS)
     stream.read(TEXT)
     changes = stream.diff()
     assert changes[1].fast > 0 and changes[4].fast > 0
@@ -157,8 +160,8 @@ def test_levels_may_be_others_than_in_training(base):
 @pytest.mark.slow
 @pytest.mark.parametrize("hostile", [b"a" * 3000, bytes(np.random.default_rng(0).bytes(3000))])
 def test_hostile_input_leaves_it_usable(base, hostile):
-    stream = Stream.open(base, limits=Limits(norm=0.2, change=0.002))
-    ordinary = Stream.open(base)
+    stream = Stream.open(base, limits=Limits(norm=0.2, change=0.002, surprise=None))
+    ordinary = Stream.open(base, limits=LIMITS)
     before = ordinary.read(TEXT)
     stream.read(hostile)
     assert stream.diff()[1].fast <= 0.2001
@@ -177,14 +180,14 @@ def test_nothing_to_read_changes_nothing(stream):
 
 
 def test_what_is_not_learned_is_a_gap(base):
-    with_gap, other = Stream.open(base), Stream.open(base)
+    with_gap, other = Stream.open(base, limits=LIMITS), Stream.open(base, limits=LIMITS)
     for stream, between in ((with_gap, "zz"), (other, "qq")):
         stream.read("abcd")
         stream.read(between, learn=False)
         stream.forget_context()
         stream.read("efghi")
     assert same(with_gap, other)  # neither is learned from, and both are out of the context
-    joined = Stream.open(base)
+    joined = Stream.open(base, limits=LIMITS)
     joined.read("abcdefghi")
     gaps = jax.tree.map(
         lambda x, y: float(abs(x - y).max()), joined.fast_weights, with_gap.fast_weights
@@ -196,11 +199,11 @@ def test_what_is_not_learned_is_a_gap(base):
 def test_points_are_in_the_order_of_saving(stream, base, other, tmp_path):
     stream.read("abcdefgh")
     stream.save(tmp_path, keep=2)
-    early = Stream.open(base)
+    early = Stream.open(base, limits=LIMITS)
     path = early.save(tmp_path, keep=2)
     assert path.exists() and Stream.points(tmp_path) == [8, 0]
     assert Stream.load(tmp_path, checkpoint=base).tokens_read == 0
     early.save(tmp_path, keep=2)
     assert Stream.points(tmp_path) == [0, 0]
     with pytest.raises(ValueError, match="began with another checkpoint"):
-        Stream.open(other).save(tmp_path)
+        Stream.open(other, limits=LIMITS).save(tmp_path)
