@@ -90,12 +90,14 @@ class Session:
         return getattr(self, f"_{name}")(rest)
 
     def _read(self, text: str | bytes) -> Turn:
-        before = self.stream.tokens_read
+        before, refused = self.stream.tokens_read, self.stream.refused
         loss, count = self.stream.read(text), self.stream.tokens_read - before
+        refused = self.stream.refused - refused
         said = f"read {count} tokens, {loss:.3f} nats per token" if count else "read nothing"
-        return Turn(
-            "read", said, {"tokens": count, "loss": loss if math.isfinite(loss) else None}
-        )
+        if refused:
+            said += f"; {refused} updates refused: not finite, or noise to this model"
+        loss = loss if math.isfinite(loss) else None
+        return Turn("read", said, {"tokens": count, "loss": loss, "refused": refused})
 
     def _file(self, path: str) -> Turn:
         require(bool(path), "/file needs a path")

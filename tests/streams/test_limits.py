@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from hope_jax.streams import NO_LIMITS, Limits, Stream
+from hope_jax.streams.session import Session
 
 TEXT = "The harbour's new master is Anna Brandt, and she came from the north. "
 
@@ -19,8 +20,9 @@ def test_noise_is_not_learned_and_text_is(base):
     same = Stream.open(base, limits=Limits(None, None, surprise=2 * worst))
     same.read(TEXT)
     strict = Stream.open(base, limits=Limits(None, None, surprise=0.2 * worst))
-    strict.read(TEXT)
-    assert same.refused == 0 and strict.refused == (len(TEXT) - 1) // 8
+    said = Session(strict).take(TEXT.strip())
+    assert f"{strict.refused} updates refused" in said.text
+    assert same.refused == 0 and strict.refused == len(TEXT.strip()) // 8
     for a, b in zip(
         jax.tree.leaves(expected.fast_weights), jax.tree.leaves(same.fast_weights), strict=True
     ):
