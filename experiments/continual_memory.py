@@ -38,7 +38,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/continual_memory"))
     steps = parser.add_subparsers(dest="do", required=True)
     training = steps.add_parser("train", help="train one arm")
-    training.add_argument("arm", choices=HELP)
+    training.add_argument(
+        "arm", choices=HELP, help="; ".join(f"{n}: {t}" for n, t in HELP.items())
+    )
     training.add_argument("--steps", type=int, default=STEPS)
     measuring = steps.add_parser("measure", help="measure the arms of one seed")
     measuring.add_argument("--rows", type=int, default=32, help="streams per point")

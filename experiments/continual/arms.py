@@ -22,8 +22,8 @@ LENGTH, BATCH, STEPS = 384, 16, 1200
 # In training. Of few facts any value is a good guess, and a model that only guesses among those
 # that it read does not learn which name has which.
 FACTS = (4, 16)
-# Training begins with a few sentence forms: which name has which value is learnt from them in a
-# third of the time, and the other forms are then soon learnt too.
+# Training begins with a few sentence forms: which name has which value is learnt from them
+# sooner, and the other forms are then soon learnt too.
 FEW_FORMS = 3  # leads, and cores, of each kind
 FEW_FORMS_STEPS = 250
 
@@ -76,6 +76,6 @@ def get_config(arm: str = "cms", vocab_size: int = 768, steps: int = STEPS) -> T
         model=models[arm],
         data=DataConfig(batch=BATCH, length=LENGTH),
         # With a decay of 0.1 no arm that drops its context learned which name has which value;
-        # with AdamW it takes three times as many steps.
+        # AdamW is far behind after as many steps.
         optim=OptimConfig(rule=M3Rule(), lr=0.01, warmup=50, weight_decay=0.01),
     )

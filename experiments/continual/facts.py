@@ -147,7 +147,7 @@ class Maker:
         start = self.rng.integers(len(self.text) - count)
         return self.text[start : start + count]
 
-    def stream(self, length: int, count: int, asked: int, distance: int = 0):
+    def stream(self, length: int, count: int, asked: int):
         """One stream: facts with prose between, the context dropped, prose, questions.
 
         Returns:
@@ -158,7 +158,7 @@ class Maker:
         told = [self.sentence(STATEMENTS[self.split], f) for f in known]
         which = self.rng.permutation(count)[:asked]
         asks = [self.sentence(QUESTIONS[self.split], known[i]) for i in which]
-        room = length + 1 - distance - sum(len(i) for i, _ in told)
+        room = length + 1 - sum(len(i) for i, _ in told)
         while sum(len(i) for i, _ in asks) > room and len(asks) > 1:
             asks.pop()
         spare = room - sum(len(i) for i, _ in asks)
@@ -166,29 +166,30 @@ class Maker:
             raise ValueError(f"{count} facts and a question do not fit {length} tokens")
         cuts = np.sort(self.rng.integers(0, spare + 1, count + 1))
         gaps = np.diff(np.concatenate([[0], cuts, [spare]]))
-        ids, marks, number = [], [], []
+        ids, number = [], []
 
-        def put(i, m, n):
+        def put(i, n):
             ids.append(i)
-            marks.append(m)
-            number.append(np.full(len(i), n) * m)
+            number.append(n)
+
+        def put_unasked(i):
+            put(i, np.zeros(len(i), int))
 
         for (i, _), gap in zip(told, gaps[:count], strict=True):
-            put(self.prose(gap), np.zeros(gap, bool), 0)
-            put(i, np.zeros(len(i), bool), 0)
-        put(self.prose(gaps[count]), np.zeros(gaps[count], bool), 0)
+            put_unasked(self.prose(gap))
+            put_unasked(i)
+        put_unasked(self.prose(gaps[count]))
         drop_at = sum(len(i) for i in ids)
-        rest = gaps[count + 1] + distance
-        put(self.prose(rest), np.zeros(rest, bool), 0)
+        put_unasked(self.prose(gaps[count + 1]))
         for n, (i, m) in enumerate(asks):
-            put(i, m, n + 1)
-        ids = np.concatenate(ids)
+            put(i, m * (n + 1))
+        ids, question = np.concatenate(ids), np.concatenate(number)[1:]
         drop = np.zeros(length, bool)
         drop[min(drop_at, length - 1)] = True
-        return ids, drop, np.concatenate(marks)[1:], np.concatenate(number)[1:]
+        return ids, drop, question > 0, question
 
-    def batch(self, rows: int, length: int, count, asked: int, distance: int = 0):
+    def batch(self, rows: int, length: int, count, asked: int):
         """Streams side by side."""
-        made = [self.stream(length, count, min(asked, count), distance) for _ in range(rows)]
+        made = [self.stream(length, count, min(asked, count)) for _ in range(rows)]
         ids, drop, answer, question = map(np.stack, zip(*made, strict=True))
         return {"tokens": ids, "drop": drop, "answer": answer, "question": question}

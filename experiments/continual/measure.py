@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from continual.facts import Maker
 from continual.recall import (
     by_streams,
@@ -24,7 +20,7 @@ from rich.progress import track
 import hope_jax
 from hope_jax.models import count_params
 from hope_jax.streams import Sleep, Stream
-from hope_jax.training.identity import versions
+from hope_jax.training.identity import device, versions
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 DISTANCES = (0, 128, 512, 2048, 8192)
@@ -65,8 +61,7 @@ def measure(folder: Path, seed: int, rows: int, sleepers: int) -> dict[str, Any]
             name: ordinary(arm.config.model, arm.params, maker) for name, arm in arms.items()
         },
         "versions": versions(),
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "device": jax.devices()[0].device_kind,
+        "device": device(),
     }
 
     def point(count: int, distance: int) -> dict[str, float]:
@@ -120,13 +115,3 @@ def asleep(awake: Stream, maker: Maker, number: int) -> dict[str, float]:
         "own samples, change": report.base_after / report.base_before - 1,
         **{f"change of period {p}": c.slow for p, c in report.changes.items()},
     }
-
-
-def spread(values) -> str:
-    """Mean, and the range in brackets.
-
-    >>> spread([0.5, 1.0])
-    '0.750 (0.500 to 1.000)'
-    """
-    values = np.asarray(list(values), float)
-    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"

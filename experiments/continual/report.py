@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from continual.measure import spread
+from hope_jax.sweeps.report import spread
 
 
 def report(folder: Path) -> str:
@@ -18,6 +18,7 @@ def report(folder: Path) -> str:
     seeds = [json.loads(file.read_text()) for file in sorted(folder.glob("seed_*.json"))]
     if not seeds:
         raise SystemExit(f"nothing was measured yet: there is no seed_*.json in {folder}")
+    origin = seeds[0]["device"] | seeds[0]["versions"]
     lines = [
         "# Does it remember?",
         "",
@@ -29,8 +30,7 @@ def report(folder: Path) -> str:
         f"- seeds: {', '.join(str(s['seed']) for s in seeds)}; streams per point: "
         f"{seeds[0]['rows']}; questions per stream: 8 at most",
         f"- steps: {_of_arms(seeds, 'steps')}; parameters: {_of_arms(seeds, 'parameters')}",
-        f"- versions: {', '.join(f'{k} {v}' for k, v in seeds[0]['versions'].items())}; "
-        f"{seeds[0]['device']}, {seeds[0]['machine']}",
+        "- " + ", ".join(f"{k} {v}" for k, v in origin.items()),
         "",
     ]
     for key, title, label in (
@@ -70,7 +70,7 @@ def report(folder: Path) -> str:
             f"{len(sleepers)} streams of 16 facts.",
         ]
         lines += ["", "| | |", "|---|---|"]
-        lines += [f"| {name} | {spread(o[name] for o in sleepers)} |" for name in sleepers[0]]
+        lines += [f"| {name} | {spread([o[name] for o in sleepers])} |" for name in sleepers[0]]
         lines.append("")
     lines += [
         "## Ordinary text",
@@ -81,7 +81,7 @@ def report(folder: Path) -> str:
         "|---|---|",
     ]
     lines += [
-        f"| {arm} | {spread(s['ordinary'][arm] for s in seeds if arm in s['ordinary'])} |"
+        f"| {arm} | {spread([s['ordinary'][arm] for s in seeds if arm in s['ordinary']])} |"
         for arm in dict.fromkeys(arm for s in seeds for arm in s["ordinary"])
     ]
     lines += hostile(folder)
@@ -124,7 +124,7 @@ def hostile(folder: Path) -> list[str]:
         "|---|---|" + "---|" * len(names),
     ]
     for rows in zip(*runs, strict=True):
-        cells = [spread(row["recall of 16 facts"] for row in rows)]
-        cells += [spread(100 * row[name]["change"] for row in rows) + " %" for name in names]
+        cells = [spread([row["recall of 16 facts"] for row in rows])]
+        cells += [spread([100 * row[name]["change"] for row in rows]) + " %" for name in names]
         lines.append(f"| {rows[0]['name']} | " + " | ".join(cells) + " |")
     return lines

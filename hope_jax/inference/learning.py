@@ -296,7 +296,8 @@ def _learn(reader, state, targets_BC, counted_BC, due_B, limits):
     sound_B = jnp.stack(
         [finite(w, 1) for w in jax.tree.leaves(weights)] + [finite(x, 0) for x in floats]
     ).all(axis=0)
-    sound_B &= ~_noise(reader, state, targets_BC, counted_BC, losses_BC, limits)
+    if limits.surprise is not None:
+        sound_B &= ~_noise(reader, state, targets_BC, counted_BC, losses_BC, limits.surprise)
     take_B = due_B & sound_B
     return state.replace(
         weights=choose(take_B, weights, state.weights, axis=1),
@@ -307,18 +308,18 @@ def _learn(reader, state, targets_BC, counted_BC, due_B, limits):
     )
 
 
-def _noise(reader, state, targets_BC, counted_BC, losses_BC, limits):
+def _noise(reader, state, targets_BC, counted_BC, losses_BC, surprise):
     """Whether chunks are noise, with fast weights and without, `[B]`.
 
     Without them too, so that a stream that went astray can learn its way back.
     """
-    noise_B = is_noise(losses_BC, counted_BC, reader.config.vocab_size, limits)
+    noise_B = is_noise(losses_BC, counted_BC, reader.config.vocab_size, surprise)
 
     def without():
         none = jax.tree.map(jnp.zeros_like, state.weights)
         fast = reader.fast_weights(none)
         part = reader.read_above(state.x_BCD, state.start, fast, state.dropped_BC)
         slow_BC = next_token_losses(part.y, targets_BC)
-        return is_noise(slow_BC, counted_BC, reader.config.vocab_size, limits)
+        return is_noise(slow_BC, counted_BC, reader.config.vocab_size, surprise)
 
     return noise_B & jax.lax.cond(noise_B.any(), without, lambda: noise_B)

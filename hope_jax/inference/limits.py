@@ -49,18 +49,16 @@ NO_LIMITS = Limits(None, None, None)
 
 
 def is_noise(
-    losses_BC: jax.Array, counted_BC: jax.Array, vocab_size: int, limits: Limits
+    losses_BC: jax.Array, counted_BC: jax.Array, vocab_size: int, surprise: float
 ) -> jax.Array:
     """Whether the counted tokens of a chunk are less expected than they may be, `[B]`.
 
     >>> losses_BC = jnp.array([[3.0, 8.0], [9.0, 10.0]])
-    >>> is_noise(losses_BC, jnp.ones((2, 2), bool), 768, Limits()).tolist()
+    >>> is_noise(losses_BC, jnp.ones((2, 2), bool), 768, 1.0).tolist()
     [False, True]
     """
-    if limits.surprise is None:
-        return jnp.zeros(len(losses_BC), bool)
     mean_B = jnp.mean(losses_BC, axis=1, where=counted_BC)
-    return mean_B > limits.surprise * math.log(vocab_size)
+    return mean_B > surprise * math.log(vocab_size)
 
 
 def within(

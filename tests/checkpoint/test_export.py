@@ -1,6 +1,7 @@
 """Slow weights on their own: small, whole, and refused where training would go on."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from hope_jax.data import ByteTokenizer
 from hope_jax.models import init_params
 from hope_jax.optim import make
 from hope_jax.training.identity import describe_run
+from hope_jax.training.state import TrainState, to_snapshot
 
 
 def items(folder):
@@ -25,11 +27,11 @@ def run(tmp_path_factory):
     )
     config = TrainConfig(model=model)
     params = init_params(model, jax.random.key(0))
-    levels = make(config, params).init(params)
+    zero = jnp.zeros((), jnp.int32)
+    state = TrainState(zero, zero, params, make(config, params).init(params))
     folder = tmp_path_factory.mktemp("run")
     manager = CheckpointManager(folder / "checkpoints")
-    states = dict(levels) if isinstance(levels, dict) else {"all": levels}
-    manager.save(Snapshot(7, params, states, {}, {}, describe_run(config, ByteTokenizer())))
+    manager.save(to_snapshot(state, 7, {}, describe_run(config, ByteTokenizer())))
     manager.close()
     return folder
 
