@@ -41,6 +41,7 @@ from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.srwm import SRWMConfig
 from hope_jax.config.sweeps import grid
+from hope_jax.config.tasks import TASK_CONFIGS, TaskConfig
 from hope_jax.config.titans import (
     DeepMemoryConfig,
     DLAConfig,
@@ -55,6 +56,7 @@ from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 __all__ = [
     "MIXER_CONFIGS",
     "RULE_CONFIGS",
+    "TASK_CONFIGS",
     "AdamWRule",
     "AttentionConfig",
     "CMSConfig",
@@ -87,6 +89,7 @@ __all__ = [
     "SlidingWindowConfig",
     "TTTLinearConfig",
     "TTTMLPConfig",
+    "TaskConfig",
     "TitansConfig",
     "TitansMACConfig",
     "TitansMAGConfig",

@@ -9,6 +9,7 @@ from hope_jax.config.check import choose, require
 from hope_jax.config.mesh import MeshConfig
 from hope_jax.config.model import ModelConfig
 from hope_jax.config.optim import OptimConfig
+from hope_jax.config.tasks import TaskConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +17,11 @@ class DataConfig:
     """Where the token windows come from.
 
     `path` is a folder written by `hope prepare`; None means the corpus shipped with the
-    package, which is prepared on first use under the cache folder.
+    package, which is prepared on first use under the cache folder. With a `task` the windows
+    are its examples, which nothing but its rule makes.
     """
 
+    task: TaskConfig | None = None
     path: str | None = None
     batch: int = 16  # sequences per step over all hosts
     length: int = 256  # tokens per sequence

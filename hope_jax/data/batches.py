@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -17,24 +17,34 @@ from hope_jax.data.windows import Windows
 _ENDLESS = 1 << 48  # steps
 
 
+class Rows(Protocol):
+    """Rows of batches by number; what a row holds depends on nothing but its number."""
+
+    def __len__(self) -> int:
+        """Rows of one pass."""
+
+    def row(self, number: int) -> dict[str, np.ndarray]:
+        """The arrays of a row."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Dataset:
-    """A split of prepared data; iterating gives this process's part of each batch.
+class Batches:
+    """A split of some data; iterating gives this process's part of each batch.
 
     Attributes:
-      tokenizer: the one that the data was made with.
-      manifest: counts and origin.
-      split: "train" or "validation".
-      windows: how the token stream is cut.
+      tokenizer: between text and the tokens.
+      split: "train" is endless, "validation" is read once and in order.
+      source: the rows.
+      identity: what the meaning of a row number depends on, for saved positions.
       batch: rows per step over all processes.
       rows: those of this process.
       workers: reader processes; 0 reads in threads.
     """
 
     tokenizer: Tokenizer
-    manifest: Manifest
     split: str
-    windows: Windows
+    source: Rows
+    identity: dict[str, Any]
     batch: int
     rows: tuple[int, ...]
     workers: int = 0
@@ -42,7 +52,27 @@ class Dataset:
     @property
     def vocab_size(self) -> int:
         """Number of ids, also those that do not occur."""
-        return self.manifest.vocab_size
+        return self.tokenizer.vocab_size
+
+    def __len__(self) -> int:
+        """Full batches in one pass."""
+        return len(self.source) // self.batch
+
+    def __iter__(self) -> BatchIterator:
+        return BatchIterator(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset(Batches):
+    """A split of prepared text.
+
+    Attributes:
+      manifest: counts and origin.
+      source: how the token stream is cut into `Windows`.
+    """
+
+    manifest: Manifest
+    source: Windows
 
     @property
     def bytes_per_token(self) -> float:
@@ -52,25 +82,18 @@ class Dataset:
 
     def tokens(self) -> np.ndarray:
         """The whole split as one array, int32."""
-        stream = self.windows.stream
+        stream = self.source.stream
         return stream.read(0, stream.tokens)[0]
-
-    def __len__(self) -> int:
-        """Full batches in one pass."""
-        return len(self.windows) // self.batch
-
-    def __iter__(self) -> BatchIterator:
-        return BatchIterator(self)
 
 
 class BatchIterator(Iterator[dict[str, np.ndarray]]):
-    """Batches `tokens` int32 `[rows, length + 1]` and `reset` bool `[rows, length]`.
+    """Batches: of text `tokens` int32 `[rows, length + 1]` and `reset` bool `[rows, length]`.
 
     The position is the number of rows that all processes together have read. It is the same
     in every process and holds for any number of processes, and any batch size.
     """
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: Batches):
         self._dataset = dataset
         self._position = 0
         self._reader: grain.DatasetIterator | None = None
@@ -84,7 +107,7 @@ class BatchIterator(Iterator[dict[str, np.ndarray]]):
 
     def get_state(self) -> dict[str, Any]:
         """The position as a JSON-able dict."""
-        return {"row": self._position, **self._identity()}
+        return {"row": self._position, **self._dataset.identity}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go to a position that `get_state` gave.
@@ -92,7 +115,7 @@ class BatchIterator(Iterator[dict[str, np.ndarray]]):
         Raises:
           ValueError: the position belongs to other data or another order.
         """
-        for key, value in self._identity().items():
+        for key, value in self._dataset.identity.items():
             if state.get(key) != value:
                 raise ValueError(
                     f"this position was saved with {key} {state.get(key)!r}, but the data now "
@@ -108,21 +131,13 @@ class BatchIterator(Iterator[dict[str, np.ndarray]]):
             self._reader.close()
             self._reader = None
 
-    def _identity(self) -> dict[str, Any]:
-        dataset = self._dataset
-        return {
-            "data": dataset.manifest.splits[dataset.split].sha256[:16],
-            "length": dataset.windows.length,
-            "seed": dataset.windows.seed,
-        }
-
     def _open(self) -> grain.DatasetIterator:
         dataset = self._dataset
-        rows = _Rows(dataset.windows, dataset.batch, dataset.rows, self._position)
+        rows = _Rows(dataset.source, dataset.batch, dataset.rows, self._position)
         if dataset.split == "train":
             steps = _ENDLESS
         else:
-            steps = max(0, (len(dataset.windows) - self._position) // dataset.batch)
+            steps = max(0, (len(dataset.source) - self._position) // dataset.batch)
         reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
         batches = grain.MapDataset.range(steps).map(rows).to_iter_dataset(reading)
         if dataset.workers:
@@ -135,11 +150,11 @@ class BatchIterator(Iterator[dict[str, np.ndarray]]):
 class _Rows:
     """Step number, counted from `position`, to the batch of this process."""
 
-    def __init__(self, windows: Windows, batch: int, rows: tuple[int, ...], position: int):
-        self._windows, self._order = windows, windows.order()
-        self._batch, self._rows, self._position = batch, rows, position
+    def __init__(self, source: Rows, batch: int, rows: tuple[int, ...], position: int):
+        self._source, self._batch = source, batch
+        self._rows, self._position = rows, position
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         first = self._position + step * self._batch
-        rows = [self._windows.row(self._order, first + row) for row in self._rows]
-        return {key: np.stack([row[key] for row in rows]) for key in ("tokens", "reset")}
+        rows = [self._source.row(first + row) for row in self._rows]
+        return {key: np.stack([row[key] for row in rows]) for key in rows[0]}

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from hope_jax.config import DataConfig
 from hope_jax.config.paths import local_path
-from hope_jax.data.batches import Dataset
+from hope_jax.data.batches import Batches, Dataset
 from hope_jax.data.builder import Parts
 from hope_jax.data.cache import prepared_corpus
 from hope_jax.data.manifest import Manifest
 from hope_jax.data.records import TokenStream
+from hope_jax.data.tasks.dataset import open_task
 from hope_jax.data.tokenizers import Tokenizer, load_tokenizer
 from hope_jax.data.verify import check_sizes
 from hope_jax.data.windows import Windows
@@ -22,11 +23,12 @@ def open_dataset(
     *,
     split: str = "train",
     rows: Sequence[int] | None = None,
-) -> Dataset:
-    """Open a split of prepared data.
+) -> Batches:
+    """Open a split of prepared data, or of a task.
 
     Args:
-      config: `path` None means the shipped corpus.
+      config: with a `task`, its examples; else a `Dataset`, and `path` None means the shipped
+        corpus.
       tokenizer: checked against the one that the data was made with; None takes that one.
       split: "train" is endless, shuffled anew in each epoch; "validation" is read once and
         in order.
@@ -43,6 +45,17 @@ def open_dataset(
     >>> batch["tokens"].shape, batch["reset"].shape, dataset.vocab_size
     ((4, 33), (4, 32), 256)
     """
+    rows = range(config.batch) if rows is None else rows
+    if not rows or min(rows) < 0 or max(rows) >= config.batch:
+        raise ValueError(f"rows {rows} of a batch of {config.batch}; give some of them")
+    if config.task is not None:
+        return open_task(config, tokenizer, split, tuple(rows))
+    return _open_text(config, tokenizer, split, tuple(rows))
+
+
+def _open_text(
+    config: DataConfig, tokenizer: Tokenizer | None, split: str, rows: tuple[int, ...]
+) -> Dataset:
     folder = local_path(config.path, "data.path") if config.path else prepared_corpus()
     manifest = Manifest.read(folder)
     if split not in manifest.splits:
@@ -58,9 +71,6 @@ def open_dataset(
             f"{folder} was made with tokenizer {_name(saved)}, not with the given "
             f"{_name(tokenizer)}; prepare the text again with that one"
         )
-    rows = range(config.batch) if rows is None else rows
-    if not rows or min(rows) < 0 or max(rows) >= config.batch:
-        raise ValueError(f"rows {rows} of a batch of {config.batch}; give some of them")
     tokens = manifest.splits[split].tokens
     if tokens < config.length + 1:
         raise ValueError(
@@ -86,9 +96,14 @@ def open_dataset(
         tokenizer=saved,
         manifest=manifest,
         split=split,
-        windows=windows,
+        source=windows,
+        identity={
+            "data": info.sha256[:16],
+            "length": windows.length,
+            "seed": windows.seed,
+        },
         batch=config.batch,
-        rows=tuple(rows),
+        rows=rows,
         workers=config.workers,
     )
 

@@ -7,6 +7,7 @@ depends on how many hosts there are, so a run may be resumed on any number of th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 
 import grain
@@ -47,6 +48,7 @@ class Windows:
         spare = self.stream.tokens - 1 - len(self) * self.length
         return _draw(self.seed, epoch) % min(spare + 1, self.length)
 
+    @functools.cached_property
     def order(self) -> grain.MapDataset:
         """Row number -> window number, endless if shuffled."""
         order = grain.MapDataset.range(len(self))
@@ -54,9 +56,9 @@ class Windows:
             return order
         return order.seed(_draw(self.seed, -1) % 2**32).shuffle().repeat()
 
-    def row(self, order: grain.MapDataset, number: int) -> dict[str, np.ndarray]:
+    def row(self, number: int) -> dict[str, np.ndarray]:
         """`tokens` int32 `[length + 1]` and `reset` bool `[length]` of a row."""
-        start = self.phase(number // len(self)) + order[number] * self.length
+        start = self.phase(number // len(self)) + self.order[number] * self.length
         tokens, starts = self.stream.read(start, start + self.length + 1)
         reset = starts[:-1] if self.documents else np.zeros(self.length, bool)
         reset[0] = True

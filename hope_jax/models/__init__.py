@@ -11,7 +11,12 @@ from hope_jax.models.init import (
     param_shapes,
 )
 from hope_jax.models.language_model import LanguageModel, Output
-from hope_jax.models.losses import next_token_loss, next_token_losses
+from hope_jax.models.losses import (
+    legal_set_losses,
+    legal_set_right,
+    next_token_loss,
+    next_token_losses,
+)
 from hope_jax.models.match import match_budget, match_params
 
 __all__ = [
@@ -25,6 +30,8 @@ __all__ = [
     "count_params",
     "flops_per_token",
     "init_params",
+    "legal_set_losses",
+    "legal_set_right",
     "match_budget",
     "match_params",
     "next_token_loss",

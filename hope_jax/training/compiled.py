@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from hope_jax.config import TrainConfig
+from hope_jax.config.tasks import answers_of
 from hope_jax.models import LanguageModel
 from hope_jax.nested import Levels
 from hope_jax.parallel import batch_sharding, replicated
@@ -29,10 +30,11 @@ def lower_step(
     step = make_step(functools.partial(token_losses, model), levels, config)
     rows, length = config.data.batch, config.data.length
     place = batch_sharding(mesh)
-    batch = {
-        "tokens": jax.ShapeDtypeStruct((rows, length + 1), "int32", sharding=place),
-        "reset": jax.ShapeDtypeStruct((rows, length), "bool", sharding=place),
-    }
+    array = lambda width, kind: jax.ShapeDtypeStruct((rows, width), kind, sharding=place)
+    batch = {"tokens": array(length + 1, "int32"), "reset": array(length, "bool")}
+    if config.data.task is not None:
+        batch["weight"] = array(length, "float32")
+        batch.setdefault(answers_of(config.data.task), array(length, "int32"))
     places = jax.tree.map(lambda x: x.sharding, state)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh)))
     return jitted.lower(state, batch)

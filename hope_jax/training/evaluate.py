@@ -49,6 +49,15 @@ class Evaluation:
             f"{self.bits_per_byte:.4f}  memory updates {self.write_events:,}"
         )
 
+    def logged(self) -> dict[str, float]:
+        """What the log of a run holds of it."""
+        return {
+            "eval/loss": self.loss,
+            "eval/perplexity": self.perplexity,
+            "eval/bits_per_byte": self.bits_per_byte,
+            "eval/write_events": self.write_events,
+        }
+
 
 class Evaluator:
     """Evaluates parameters on held-out batches; compiled once for each kind of reading.

@@ -15,7 +15,7 @@ from rich.console import Console
 from hope_jax.checkpoint import CheckpointManager
 from hope_jax.config import TrainConfig
 from hope_jax.config.paths import local_path
-from hope_jax.data import Dataset, open_dataset
+from hope_jax.data import Batches, open_dataset
 from hope_jax.data.cache import prepared_corpus
 from hope_jax.models import LanguageModel, abstract_params
 from hope_jax.models.flops import flops_per_token
@@ -31,6 +31,7 @@ from hope_jax.parallel import (
 )
 from hope_jax.parallel.processes import is_main, on_main, wait_for_all
 from hope_jax.training import finite
+from hope_jax.training.answers import AnswerEvaluator
 from hope_jax.training.clock import Clock
 from hope_jax.training.compiled import lower_step
 from hope_jax.training.evaluate import Evaluator
@@ -38,13 +39,15 @@ from hope_jax.training.hosts import InputTimes
 from hope_jax.training.identity import describe_run
 from hope_jax.training.metrics import Several, open_writers
 from hope_jax.training.progress import ProgressDisplay
-from hope_jax.training.report import RunFacts, report
+from hope_jax.training.report import report
 from hope_jax.training.resume import resume_or_start
 from hope_jax.training.signals import StopSignals
 from hope_jax.training.speed import SpeedMeter, peak_flops
 from hope_jax.training.state import to_snapshot
 from hope_jax.training.step import checked
 from hope_jax.training.steplog import StepLog
+from hope_jax.training.summary import RunFacts
+from hope_jax.training.task_report import report_task
 from hope_jax.training.workdir import CHECKPOINTS, check_shared, claim
 
 
@@ -101,7 +104,7 @@ def train(
 
         # ------------------------------------------------------------------ data
         rows = local_rows(config.data.batch, mesh)
-        if config.data.path is None:
+        if config.data.path is None and config.data.task is None:
             on_main(lambda: str(prepared_corpus()))  # once, before several open it
         data = open_dataset(config.data, split="train", rows=rows)
         held_out = open_dataset(config.data, data.tokenizer, split="validation", rows=rows)
@@ -113,7 +116,8 @@ def train(
         model = LanguageModel(config.model)
         shapes = abstract_params(config.model)
         levels = make(config, shapes)
-        evaluator = Evaluator(model, mesh)
+        task = config.data.task is not None
+        evaluator = (AnswerEvaluator if task else Evaluator)(model, mesh)
 
         # ------------------------------------- state: resume, else start from nothing
         checkpoints = CheckpointManager(
@@ -200,24 +204,25 @@ def train(
             peak=peak,
             **clock.read(),
         )
-        summary = report(
-            config,
-            workdir,
-            facts,
-            model,
-            state.params,
-            data,
-            held_out,
-            evaluator,
-            mesh,
-            display.say,
-        )
+        trained = (config, workdir, facts, model, state.params)
+        if task:
+            summary = report_task(*trained, held_out, evaluator, mesh, display.say)
+        else:
+            summary = report(*trained, data, held_out, evaluator, mesh, display.say)
         wait_for_all("the end")  # of which the main process may have more to do
         return Outcome(step, None, summary)
 
 
-def _check_vocabulary(config: TrainConfig, data: Dataset) -> None:
-    if data.vocab_size > config.model.vocab_size:
+def _check_vocabulary(config: TrainConfig, data: Batches) -> None:
+    task = config.data.task
+    if task is not None and task.answers == "legal":
+        if data.vocab_size != config.model.vocab_size:
+            raise ValueError(
+                f"task {task.type} asks which of its {data.vocab_size} symbols may come next, "
+                f"and model.vocab_size is {config.model.vocab_size}; set it to "
+                f"{data.vocab_size}"
+            )
+    elif data.vocab_size > config.model.vocab_size:
         raise ValueError(
             f"the data have {data.vocab_size} token ids (tokenizer {data.tokenizer.name}) and "
             f"model.vocab_size is {config.model.vocab_size}; set it to at least "

@@ -30,6 +30,24 @@ def loss_curve(records: Sequence[dict[str, Any]], path: Path, levels: dict[str, 
     figure.savefig(path, dpi=120)
 
 
+def accuracy_curve(records: Sequence[dict[str, Any]], path: Path, chance: float) -> None:
+    """Share of right answers on held-out examples over the steps, as PNG.
+
+    Args:
+      records: those of `metrics.jsonl`.
+      path: where to.
+      chance: drawn as a line.
+    """
+    figure, axes = _axes("training step", "right answers, held-out examples")
+    points = [(r["step"], r["eval/accuracy"]) for r in records if "eval/accuracy" in r]
+    if points:
+        axes.plot(*zip(*points, strict=True), "o-", markersize=4, label="right")
+    axes.axhline(chance, linestyle="--", linewidth=1, color="C1", label="chance")
+    axes.set_ylim(-0.02, 1.02)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
 def position_curve(losses: dict[str, Sequence[float]], path: Path) -> None:
     """Loss by position in the window, one line for each way of reading, as PNG."""
     figure, axes = _axes("position in the window, tokens", "held-out loss, nats per token")

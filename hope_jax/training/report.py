@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,37 +11,20 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from hope_jax.config import TrainConfig, to_dict
+from hope_jax.config import TrainConfig
 from hope_jax.data import Dataset
 from hope_jax.data.ngram import ngram_loss
 from hope_jax.inference import generate
 from hope_jax.models import LanguageModel
-from hope_jax.parallel.processes import is_main, on_main
+from hope_jax.parallel.processes import is_main
 from hope_jax.training.evaluate import Evaluation, Evaluator
-from hope_jax.training.identity import device, versions
 from hope_jax.training.metrics import LOG, read_log
 from hope_jax.training.plots import bins, loss_curve, position_curve
-from hope_jax.training.speed import Peak
-from hope_jax.training.workdir import SUMMARY
+from hope_jax.training.summary import RunFacts, write_summary
 
 HELD_OUT_TOKENS = 200_000  # the final figures use at most this much held-out text
 COUNTED_TOKENS = 50_000_000  # n-gram models are counted on training text up to this size
 ON, OFF = "memory writes on", "memory writes off"
-
-
-@dataclasses.dataclass(frozen=True)
-class RunFacts:
-    """What the loop knows about a finished run."""
-
-    parameters: int
-    steps: int
-    skipped_steps: int
-    compile_seconds: float
-    training_flops_per_token: float
-    wall_seconds: float
-    cpu_seconds: float
-    useful_seconds: float
-    peak: Peak | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,27 +76,13 @@ def report(
             seed=config.seed,
         ).text
         say(f"\nsample:\n{config.sample_prompt}{sample}\n")
-    summary = {
-        "config": to_dict(config),
-        "versions": versions(),
-        "device": device(mesh),
-        "seeds": {"parameters": config.seed, "data": config.data.seed},
-        **dataclasses.asdict(facts),
-        "goodput": facts.useful_seconds / max(facts.wall_seconds, 1e-9),
-        "tokens": facts.steps * config.data.batch * config.data.length,
+    found = {
         "held_out": _figures(results.final),
         "held_out_without_writes": results.frozen and _figures(results.frozen),
         "baselines": results.baselines,
         "sample": sample,
     }
-    on_main(lambda: _write(workdir / SUMMARY, json.dumps(summary, indent=2) + "\n"))
-    return summary
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    return write_summary(config, workdir, facts, mesh, found)
 
 
 def _evaluate(

@@ -37,6 +37,8 @@ def make_step(
 
     def mean_loss(params, batch):
         loss_BT, stats = losses(params, batch)
+        if "weight" in batch:  # of mean 1 in every row, so that parts of a batch count alike
+            loss_BT = loss_BT * batch["weight"]
         return loss_BT.mean(), stats
 
     gradient = jax.value_and_grad(mean_loss, has_aux=True)

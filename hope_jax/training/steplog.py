@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 
 from hope_jax.config import TrainConfig
+from hope_jax.training.answers import Answers
 from hope_jax.training.clock import Clock
 from hope_jax.training.evaluate import Evaluation
 from hope_jax.training.finite import BadSteps
@@ -69,13 +70,7 @@ class StepLog:
             self._writer.write(step, values)
             self._display.log(step, values)
 
-    def evaluation(self, step: int, found: Evaluation) -> None:
+    def evaluation(self, step: int, found: Evaluation | Answers) -> None:
         """Take in an evaluation."""
-        values = {
-            "eval/loss": found.loss,
-            "eval/perplexity": found.perplexity,
-            "eval/bits_per_byte": found.bits_per_byte,
-            "eval/write_events": found.write_events,
-        }
-        self._writer.write(step, values)
+        self._writer.write(step, found.logged())
         self._display.say(f"step {step}  {found.line()}")

@@ -72,7 +72,7 @@ def prepare(folder, *arguments, beam=HERE):
 def stream(folder, split="train"):
     """All tokens of a split, and where documents start."""
     config = DataConfig(path=str(folder), batch=1, length=1)
-    whole = open_dataset(config, split=split).windows.stream
+    whole = open_dataset(config, split=split).source.stream
     tokens, starts = whole.read(0, whole.tokens)
     return tokens, np.flatnonzero(starts)
 

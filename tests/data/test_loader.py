@@ -80,7 +80,7 @@ def test_reset_marks_document_starts_inside_windows(config, texts):
 
 def test_order_depends_on_seed_alone_and_changes_each_epoch(config):
     dataset = opened(config)
-    epoch = len(dataset.windows)
+    epoch = len(dataset.source)
     rows = 3 * epoch // 8 * 8
     first = np.concatenate([b["tokens"] for b in take(dataset, rows // 8)])
     again = np.concatenate([b["tokens"] for b in take(opened(config), rows // 8)])
@@ -92,17 +92,17 @@ def test_order_depends_on_seed_alone_and_changes_each_epoch(config):
 
 def test_an_epoch_covers_the_stream_without_overlap(config):
     dataset = opened(config)
-    stream, order = dataset.tokens(), dataset.windows.order()
+    stream, order = dataset.tokens(), dataset.source.order
     for epoch in range(3):
-        numbers = range(epoch * len(dataset.windows), (epoch + 1) * len(dataset.windows))
-        assert sorted(order[n] for n in numbers) == list(range(len(dataset.windows)))
-        phase = dataset.windows.phase(epoch)
+        numbers = range(epoch * len(dataset.source), (epoch + 1) * len(dataset.source))
+        assert sorted(order[n] for n in numbers) == list(range(len(dataset.source)))
+        phase = dataset.source.phase(epoch)
         assert 0 <= phase < 64
-        assert stream.size - phase - len(dataset.windows) * 64 < 2 * 64
-        row = dataset.windows.row(order, numbers[5])
+        assert stream.size - phase - len(dataset.source) * 64 < 2 * 64
+        row = dataset.source.row(numbers[5])
         start = phase + order[numbers[5]] * 64
         np.testing.assert_array_equal(row["tokens"], stream[start : start + 65])
-    assert len({dataset.windows.phase(epoch) for epoch in range(20)}) > 5
+    assert len({dataset.source.phase(epoch) for epoch in range(20)}) > 5
 
 
 def test_resume_mid_epoch_equals_uninterrupted(config):

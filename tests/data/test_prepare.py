@@ -86,7 +86,7 @@ def test_hostile_files_come_back_unchanged(tmp_path):
     train = manifest.splits["train"]
     assert (train.documents, train.empty_documents) == (6, 1)
     assert manifest.splits["validation"].tokens == 0
-    tokens, starts = read(out).windows.stream.read(0, train.tokens)
+    tokens, starts = read(out).source.stream.read(0, train.tokens)
     sizes = [len(data) for data in wanted if data]
     assert np.flatnonzero(starts).tolist() == [0, *np.cumsum(sizes)[:-1].tolist()]
     with pytest.raises(ValueError, match="validation split.*has 0 tokens"):

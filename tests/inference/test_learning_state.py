@@ -76,7 +76,7 @@ def distance(a, b):
 def test_losses_are_those_of_training(reader):
     model, params = reader
     ids_BT = jnp.asarray(np.frombuffer(TEXT, np.uint8)[None], jnp.int32)
-    expected, _, _ = in_context_losses(model.config, params, ids_BT[:, :-1], ids_BT[:, 1:])
+    expected = in_context_losses(model.config, params, ids_BT[:, :-1], ids_BT[:, 1:]).losses_BT
     found = read(model, params, ByteTokenizer(), TEXT, limits=NO_LIMITS)
     np.testing.assert_allclose(found.loss_T[1:], expected[0], rtol=2e-3, atol=1e-3)
     frozen = read(model, params, ByteTokenizer(), TEXT, learns=False)
@@ -133,9 +133,9 @@ def test_a_dropped_context_is_that_of_training(reader):
         second = read(model, params, ByteTokenizer(), TEXT[at:], state, limits=NO_LIMITS)
         drop_BT = jnp.zeros((1, len(TEXT) - 1), bool).at[0, at].set(True)
         ids_BT = jnp.asarray(ids_T[None], jnp.int32)
-        expected, _, _ = in_context_losses(
+        expected = in_context_losses(
             model.config, params, ids_BT[:, :-1], ids_BT[:, 1:], None, drop_BT
-        )
+        ).losses_BT
         np.testing.assert_allclose(second.loss_T[1:], expected[0, at:], rtol=2e-3, atol=1e-3)
 
 

@@ -60,9 +60,9 @@ def both(config, params, tokens_BT, reset_BT=None):
     """Losses and the gradient of a weighted sum of them."""
 
     def loss(params):
-        losses_BT, _, _ = in_context_losses(
+        losses_BT = in_context_losses(
             config, params, tokens_BT[:, :-1], tokens_BT[:, 1:], reset_BT
-        )
+        ).losses_BT
         weights_T = jnp.cos(jnp.arange(losses_BT.shape[1]))
         return (losses_BT @ weights_T).sum(), losses_BT
 

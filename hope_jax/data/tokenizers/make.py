@@ -6,13 +6,14 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from hope_jax.data.documents import Document
-from hope_jax.data.tokenizers import byte, hugging_face, sentence_piece
+from hope_jax.data.tokenizers import byte, hugging_face, sentence_piece, symbols
 from hope_jax.data.tokenizers.protocol import Tokenizer
 
 _LOADERS = {
     byte.FILE: byte.ByteTokenizer.load,
     sentence_piece.FILE: sentence_piece.SentencePieceTokenizer.load,
     hugging_face.FILE: hugging_face.HuggingFaceTokenizer.load,
+    symbols.FILE: symbols.SymbolTokenizer.load,
 }
 
 

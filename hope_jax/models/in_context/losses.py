@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,22 @@ from hope_jax.models.in_context.reader import Reader
 from hope_jax.models.losses import next_token_losses
 
 
+class InContextLosses(NamedTuple):
+    """What reading with updates on the way gave.
+
+    Attributes:
+      losses_BT: nats, float32, differentiable in the slow weights through the updates.
+      below: statistics of what lies below the cut.
+      above: of what lies above it, chunks first; None where no mixer does.
+      right_BT: bool, whether the likeliest token was the target; None unless asked for.
+    """
+
+    losses_BT: jax.Array
+    below: Any
+    above: Any
+    right_BT: jax.Array | None = None
+
+
 def in_context_losses(
     config: ModelConfig,
     params: Any,
@@ -21,7 +37,8 @@ def in_context_losses(
     targets_BT: jax.Array,
     reset_BT: jax.Array | None = None,
     drop_BT: jax.Array | None = None,
-) -> tuple[jax.Array, Any, Any]:
+    judge: bool = False,
+) -> InContextLosses:
     """Loss of every token when the CMS learns from those before it.
 
     Args:
@@ -32,11 +49,7 @@ def in_context_losses(
       reset_BT: True where a document begins: everything is forgotten. None, where none does
         but at the rows' beginnings, costs less.
       drop_BT: True where the context is dropped: the mixers forget, the CMS does not.
-
-    Returns:
-      `losses_BT` in nats, float32, differentiable in `params` through the updates; the
-      statistics of what lies below the cut; and of what lies above, chunks first (None where
-      no mixer does).
+      judge: also tell where the likeliest token is the target.
     """
     reader, chunk = Reader(config, params), config.cms.in_context.chunk
     batch, length = tokens_BT.shape
@@ -56,6 +69,9 @@ def in_context_losses(
         "due": _due(config, ticks),
     }
 
+    def right(logits_BCW, targets_BC):
+        return logits_BCW.argmax(axis=-1) == targets_BC if judge else None
+
     def tick(weights, carry, x):
         states, forgot = carry
         now = fast.replace(weights=weights, forgot=forgot)
@@ -63,7 +79,7 @@ def in_context_losses(
         grads, losses_BC, part = reader.chunk_gradient(
             seen, x["x"], states, x["targets"], x["reset"], x["mixers"]
         )
-        out = losses_BC, part.stats
+        out = losses_BC, part.stats, right(part.y, x["targets"])
         if x["reset"] is None:
             return grads, (part.states, forgot), out
         began_B = x["reset"].any(axis=1)
@@ -75,9 +91,10 @@ def in_context_losses(
         left = {level: f & ~x["due"][level] for level, f in forgot.items()}
         return grads, (part.states, left), out, {"forgot": forgot}
 
-    parts, stats = [], []
+    whole = lambda x_NBC: x_NBC.swapaxes(0, 1).reshape(batch, ticks * chunk)
+    parts, stats, judged = [], [], []
     if ticks:
-        weights, _, (states, forgot), (losses_NBC, above) = reader.levels.run(
+        weights, _, (states, forgot), (losses_NBC, above, right_NBC) = reader.levels.run(
             tick,
             fast.weights,
             fast.levels,
@@ -87,7 +104,8 @@ def in_context_losses(
             remat=[reader.levels.levels[0].name],
         )
         fast = fast.replace(weights=weights, forgot=forgot)
-        parts.append(losses_NBC.swapaxes(0, 1).reshape(batch, ticks * chunk))
+        parts.append(whole(losses_NBC))
+        judged.append(whole(right_NBC) if judge else None)
         stats.append(above)
     if ticks * chunk < length:  # too few tokens for an update
         last = lambda x_BT: None if x_BT is None else x_BT[:, ticks * chunk :]
@@ -97,9 +115,11 @@ def in_context_losses(
         now = reader.fast_weights(seen, jax.tree.map(jnp.zeros_like, seen), fresh_BR)
         tail = reader.read_above(last(below.y), states, now, last(mixers_BT))
         parts.append(next_token_losses(tail.y, last(targets_BT)))
+        judged.append(right(tail.y, last(targets_BT)))
         stats.append(jax.tree.map(lambda s: s[None], tail.stats))
     joined = jax.tree.map(lambda *s: jnp.concatenate(s), *stats)
-    return jnp.concatenate(parts, axis=1), below.stats, joined
+    right_BT = jnp.concatenate(judged, axis=1) if judge else None
+    return InContextLosses(jnp.concatenate(parts, axis=1), below.stats, joined, right_BT)
 
 
 def _chunks(x_BT: jax.Array, ticks: int, chunk: int) -> jax.Array:

@@ -1,0 +1,20 @@
+"""Configuration of the tasks: data that are made by rule, with answers to be judged.
+
+A task is chosen by `data.task`; its `type` is its name in configuration files, on the command
+line and in the registry `hope_jax.data.tasks.registry`.
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+from hope_jax.config.tasks.base import Answers, BaseTask, answers_of
+from hope_jax.config.tasks.mqar import MQARConfig
+
+_KINDS = (MQARConfig,)
+
+TaskConfig = Union[_KINDS]  # noqa: UP007 - of a tuple
+
+TASK_CONFIGS: dict[str, type] = {kind.type: kind for kind in _KINDS}
+
+__all__ = ["TASK_CONFIGS", "Answers", "BaseTask", "MQARConfig", "TaskConfig", "answers_of"]

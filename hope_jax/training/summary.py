@@ -1,0 +1,55 @@
+"""`summary.json`: what a finished run was and what it can do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from hope_jax.config import TrainConfig, to_dict
+from hope_jax.parallel.processes import on_main
+from hope_jax.training.identity import device, versions
+from hope_jax.training.speed import Peak
+from hope_jax.training.workdir import SUMMARY
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFacts:
+    """What the loop knows about a finished run."""
+
+    parameters: int
+    steps: int
+    skipped_steps: int
+    compile_seconds: float
+    training_flops_per_token: float
+    wall_seconds: float
+    cpu_seconds: float
+    useful_seconds: float
+    peak: Peak | None
+
+
+def write_summary(
+    config: TrainConfig, workdir: Path, facts: RunFacts, mesh: Mesh, found: dict[str, Any]
+) -> dict[str, Any]:
+    """Write `summary.json`, `found` after what is known of every run; returns its content."""
+    summary = {
+        "config": to_dict(config),
+        "versions": versions(),
+        "device": device(mesh),
+        "seeds": {"parameters": config.seed, "data": config.data.seed},
+        **dataclasses.asdict(facts),
+        "goodput": facts.useful_seconds / max(facts.wall_seconds, 1e-9),
+        "tokens": facts.steps * config.data.batch * config.data.length,
+        **found,
+    }
+    on_main(lambda: _write(workdir / SUMMARY, json.dumps(summary, indent=2) + "\n"))
+    return summary
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,0 +1,71 @@
+"""The end of a run on a task: right answers, a plot, examples, and `summary.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from hope_jax.config import TrainConfig
+from hope_jax.config.tasks import answers_of
+from hope_jax.data import TaskData
+from hope_jax.data.tasks.show import shown
+from hope_jax.models import LanguageModel
+from hope_jax.parallel.processes import is_main
+from hope_jax.training.answers import AnswerEvaluator
+from hope_jax.training.metrics import LOG, read_log
+from hope_jax.training.plots import accuracy_curve, loss_curve
+from hope_jax.training.summary import RunFacts, write_summary
+
+EXAMPLES = 1000  # that the final figures are taken from, at least
+SHOWN = 2
+
+
+def report_task(
+    config: TrainConfig,
+    workdir: Path,
+    facts: RunFacts,
+    model: LanguageModel,
+    params: Any,
+    held_out: TaskData,
+    evaluator: AnswerEvaluator,
+    mesh: Mesh,
+    say: Callable[[str], Any],
+) -> dict[str, Any]:
+    """Evaluate, draw, show, tell, and write `summary.json`; returns its content."""
+    count = max(-(-EXAMPLES // config.data.batch), config.eval_batches)
+    final, frozen = evaluator(params, held_out, count), None
+    say(final.line())
+    if config.position_plot and final.write_events:
+        frozen = evaluator(params, held_out, count, writes=False)
+        say(f"  memory writes off: right {100 * frozen.accuracy:.2f} %")
+    if is_main():
+        records = read_log(workdir / LOG)
+        loss_curve(records, workdir / "loss.png", {})
+        accuracy_curve(records, workdir / "accuracy.png", final.chance)
+    if jax.process_count() == 1:
+        for number in range(SHOWN):
+            say(_answered(config, model, params, held_out, number))
+    found = {
+        "held_out": dataclasses.asdict(final),
+        "held_out_without_writes": frozen and dataclasses.asdict(frozen),
+    }
+    return write_summary(config, workdir, facts, mesh, found)
+
+
+def _answered(
+    config: TrainConfig, model: LanguageModel, params: Any, held_out: TaskData, number: int
+) -> str:
+    """An example with what the model answers, as lines of text."""
+    example = held_out.source.example(number)
+    if config.model.cms.in_context.on:  # its answers take another way through the model
+        return shown(example, held_out.tokenizer, None, "tokens")
+    inputs_BT = example.inputs_T[None]
+    logits_BTW = jax.jit(model.apply)({"params": params}, inputs_BT).logits_BTW
+    scores_TW = np.asarray(logits_BTW[0], np.float32)
+    return shown(example, held_out.tokenizer, scores_TW, answers_of(config.data.task))
