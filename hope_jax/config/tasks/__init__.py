@@ -9,12 +9,40 @@ from __future__ import annotations
 from typing import Union
 
 from hope_jax.config.tasks.base import Answers, BaseTask, answers_of
+from hope_jax.config.tasks.copying import CompressionConfig, CopyingConfig, InductionConfig
+from hope_jax.config.tasks.formal import FormalConfig
+from hope_jax.config.tasks.group import GroupConfig
+from hope_jax.config.tasks.memorization import MemorizationConfig
 from hope_jax.config.tasks.mqar import MQARConfig
+from hope_jax.config.tasks.recall import RecallConfig
 
-_KINDS = (MQARConfig,)
+_KINDS = (
+    CompressionConfig,
+    CopyingConfig,
+    FormalConfig,
+    GroupConfig,
+    InductionConfig,
+    MemorizationConfig,
+    MQARConfig,
+    RecallConfig,
+)
 
 TaskConfig = Union[_KINDS]  # noqa: UP007 - of a tuple
 
 TASK_CONFIGS: dict[str, type] = {kind.type: kind for kind in _KINDS}
 
-__all__ = ["TASK_CONFIGS", "Answers", "BaseTask", "MQARConfig", "TaskConfig", "answers_of"]
+__all__ = [
+    "TASK_CONFIGS",
+    "Answers",
+    "BaseTask",
+    "CompressionConfig",
+    "CopyingConfig",
+    "FormalConfig",
+    "GroupConfig",
+    "InductionConfig",
+    "MQARConfig",
+    "MemorizationConfig",
+    "RecallConfig",
+    "TaskConfig",
+    "answers_of",
+]
