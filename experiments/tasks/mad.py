@@ -6,8 +6,8 @@
 A variant is a mixer and a task, such as "hope/fuzzy_recall". Sizes of the tasks are those of
 MAD's baseline (Poli et al. 2024): 16 symbols, 128 tokens for recall, 256 for copying, 32 for
 compression and memorization. Two blocks of width 64 with a feed-forward part that makes all
-mixers equal in parameters, and examples that are never the same in place of 12,800 that are read
-again and again. MQAR (Arora et al. 2023) has 16 pairs among 64 keys in 128 tokens.
+mixers equal in parameters, and examples that are never the same in place of 12,800 that are
+read again and again. MQAR (Arora et al. 2023) has 16 pairs among 64 keys in 128 tokens.
 """
 
 from __future__ import annotations
