@@ -1,0 +1,149 @@
+"""Perplexity and bits per byte of any text.
+
+A document is read from a fresh state and as a whole, in memory that does not grow with it (but
+for the keys and values that attention keeps). Its first token is predicted from the end-of-text
+token, where the tokenizer has one, and else costs a uniform guess. Words are what blanks separate,
+as in the word perplexity of EleutherAI's lm-evaluation-harness.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from hope_jax.config.check import require
+from hope_jax.data.documents import text_boundary
+from hope_jax.evaluation.measurement import Measurement, exp, ratio, work
+from hope_jax.evaluation.records import read_records
+from hope_jax.evaluation.rows import Score, begin
+from hope_jax.evaluation.scorer import Scorer
+from hope_jax.evaluation.task import Progress, Source, Task, find
+from hope_jax.inference.reading import encode
+
+NAME = "text"
+FILES = ("text.jsonl", "text.txt")
+FORMAT = 'a document per line, {"text"}, or one document as it is'
+BLOCK = 1 << 20  # bytes of a file that are tokenised together
+
+
+@dataclasses.dataclass
+class _Document:
+    """A document's sums."""
+
+    scores: list[Score] = dataclasses.field(default_factory=list)
+    size: int = 0
+    words: int = 0
+
+    @property
+    def nats(self) -> float:
+        return -math.fsum(score.log_probability for score in self.scores)
+
+    @property
+    def tokens(self) -> int:
+        return sum(score.tokens for score in self.scores)
+
+
+def measure_text(
+    scorer: Scorer, paths: list[Path], source: Source, progress: Progress
+) -> list[Measurement]:
+    """Figures of the documents of some files: one each, or, of .jsonl files, one a line.
+
+    Args:
+      scorer: of the model.
+      paths: the files.
+      source: its `limit` is of documents; its `window` cuts them into rows that begin fresh.
+      progress: told of bytes.
+
+    Raises:
+      ValueError: a file is empty, or no text.
+    """
+    require(source.window is None or source.window >= 1, f"window of {source.window} tokens")
+    progress.start(sum(path.stat().st_size for path in paths))
+    documents: list[_Document] = []
+    for path in paths:
+        if path.suffix == ".jsonl":
+            for record in read_records(path):
+                if len(documents) == source.limit:
+                    break
+                text = record.text("text").encode("utf-8", errors="surrogatepass")
+                if text:
+                    documents.append(_document(scorer, iter([text]), source.window, progress))
+        elif len(documents) != source.limit:
+            documents.append(_document(scorer, blocks(path), source.window, progress))
+    tokens = sum(document.tokens for document in documents)
+    require(tokens > 0, f"{', '.join(map(str, paths))}: there is no text in it")
+    read = work([score for document in documents for score in document.scores])
+    nats = [document.nats for document in documents]
+    per_token = ratio(nats, [document.tokens for document in documents])
+    bits = ratio([x / math.log(2) for x in nats], [document.size for document in documents])
+    per_word = ratio(nats, [max(document.words, 1) for document in documents])
+    figures = {
+        "perplexity": exp(*per_token),
+        "bits_per_byte": bits,
+        "word_perplexity": exp(*per_word),
+    }
+    return [
+        Measurement(NAME, metric, value, len(documents), read, error)
+        for metric, (value, error) in figures.items()
+    ]
+
+
+def blocks(path: Path, size: int = BLOCK) -> Iterator[bytes]:
+    """The bytes of a file, cut at line ends or between characters."""
+    held = b""
+    with open(path, "rb") as file:
+        while more := file.read(size):
+            held += more
+            if len(held) > size:
+                place = text_boundary(held, size)
+                yield held[:place]
+                held = held[place:]
+    if held:
+        yield held
+
+
+def _document(
+    scorer: Scorer, parts: Iterator[bytes], window: int | None, progress: Progress
+) -> _Document:
+    document, inside = _Document(), False  # inside: the last part ended in a word
+
+    def ids() -> Iterator[np.ndarray]:
+        nonlocal inside
+        for data in parts:
+            text = data.decode("utf-8", errors="replace")
+            document.size += len(data)
+            document.words += len(text.split()) - (inside and not text[0].isspace())
+            inside = not text[-1].isspace()
+            yield encode(scorer.model, scorer.tokenizer, data)
+            progress.advance(len(data))
+
+    if window is None:
+        before = begin(scorer.tokenizer, np.zeros(0, np.int32)).ids_T
+        document.scores = [scorer.score_stream(ids(), before)]
+        return document
+    held = np.zeros(0, np.int32)
+    for part_T in ids():
+        held = np.concatenate([held, part_T])
+        whole = len(held) // window * window
+        document.scores += _windows(scorer, held[:whole], window)
+        held = held[whole:]
+    document.scores += _windows(scorer, held, window)
+    return document
+
+
+def _windows(scorer: Scorer, ids_T: np.ndarray, window: int) -> list[Score]:
+    starts = range(0, len(ids_T), window)
+    rows = [[begin(scorer.tokenizer, ids_T[at : at + window])] for at in starts]
+    return [score for [score] in scorer.score(rows)] if rows else []
+
+
+def _measure(scorer: Scorer, source: Source, progress: Progress) -> list[Measurement]:
+    paths = list(source.texts) or [find(source, NAME, FILES, FORMAT)]
+    return measure_text(scorer, paths, source, progress)
+
+
+TASK = Task(NAME, FILES, FORMAT, _measure)
