@@ -1,7 +1,8 @@
 """BLiMP: which of two sentences is likelier, the right one or the wrong one.
 
-Pairs differ in little, so that the whole sentence can be compared (Warstadt et al., 2020, "BLiMP:
-The Benchmark of Linguistic Minimal Pairs for English", section 4). Two equal ones count a half.
+Pairs differ in little, so that whole sentences can be compared (Warstadt et al., 2020, "BLiMP:
+The Benchmark of Linguistic Minimal Pairs for English"). Two that are equally likely count a
+half. The lm-evaluation-harness puts a blank before each sentence; here there is none.
 """
 
 from __future__ import annotations

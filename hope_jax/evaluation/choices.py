@@ -1,11 +1,11 @@
 """Multiple choice: the answer that the model finds likeliest.
 
 `acc` takes the answer of the highest log probability; `acc_n` that of the highest one per
-character, so that long answers are not at a disadvantage. The latter is `acc_norm` of EleutherAI's
-lm-evaluation-harness (`lm_eval/api/task.py`: divided by the length of the answer in characters,
-without the blank before it). Where several answers are equally likely, and the right one among
-them, the question counts as one by their number: a model that knows nothing then scores what
-chance does, whatever the order of the answers. The harness takes the first of them.
+character, so that long answers are not at a disadvantage. The latter is `acc_norm` of
+EleutherAI's lm-evaluation-harness (`lm_eval/api/task.py`: divided by the length of the answer
+in characters, without the blank before it). Where several answers are equally likely, and the
+right one among them, the question counts as one by their number: a model that knows nothing
+then scores what chance does, whatever the order of the answers. The harness takes the first.
 """
 
 from __future__ import annotations

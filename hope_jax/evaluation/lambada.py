@@ -1,9 +1,9 @@
 """LAMBADA: the last word of a passage, given all of it (Paperno et al., 2016).
 
-`acc`: every token of the word is the likeliest one; `perplexity`: of the word, the exponential of
-its mean loss over passages, whatever its number of tokens. Both as EleutherAI's
-lm-evaluation-harness has them (`lm_eval/tasks/lambada`). The word is what follows the last blank.
-Chance is that of a guess among all tokens, for each token of the word.
+`acc`: every token of the word is the likeliest one; `perplexity`: of the word, the exponential
+of its mean loss over passages, whatever its number of tokens. Both as EleutherAI's
+lm-evaluation-harness has them (`lm_eval/tasks/lambada`). The word is what follows the last
+blank. Chance is that of a guess among all tokens, for each token of the word.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Multiple-choice questions from published sets: from a line of their files to texts to score.
 
-The texts are those of EleutherAI's lm-evaluation-harness 0.4 (`lm_eval/tasks`), without examples
-before the question, so that figures can be compared.
+The texts are those of EleutherAI's lm-evaluation-harness 0.4 (`lm_eval/tasks`), without
+examples before the question, so that figures can be compared.
 """
 
 from __future__ import annotations

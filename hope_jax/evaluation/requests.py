@@ -1,8 +1,8 @@
-"""Ready-made requests: a context and a continuation for each answer, as other programs store them.
+"""Ready-made requests: a context and a continuation for each answer.
 
-A line is `{"doc_id", "idx", "label", "doc", "request": {"context", "continuation"}}`. The lines of
-one question have its `doc_id`, `idx` counts its answers, and `label` is the right one's. Ids of
-`ANSWER_ONLY` and more are twins without the question, for scores relative to those; they are
+A line is `{"doc_id", "idx", "label", "doc", "request": {"context", "continuation"}}`. The lines
+of one question have its `doc_id`, `idx` counts its answers, and `label` is the right one's. Ids
+of `ANSWER_ONLY` and more are twins without the question, for scores relative to those; they are
 dropped. AI2's OLMo evaluation stores its sets like this.
 """
 

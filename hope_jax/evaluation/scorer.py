@@ -28,9 +28,9 @@ class Scorer:
     """Scores rows, many at a time.
 
     Every row begins with fresh memories, so that no row changes another. Rows are padded at
-    their ends, which no earlier token sees. They are read in pieces of a few sizes that hand the
-    state on, so no row is ever cut short and few programs are compiled. What the rows of an
-    item have in common before anything is scored is read once, and each goes on from that state.
+    their ends, which no earlier token sees. They are read in pieces of a few sizes that hand
+    the state on, so no row is ever cut short and few programs are compiled. What the rows of
+    an item have in common before anything is scored is read once, and each goes on from there.
 
     Args:
       model: the model.
@@ -39,6 +39,8 @@ class Scorer:
       batch: rows read side by side at most.
       mode: what reading may change: the memories of the mixers, and the CMS where it learns
         within a text.
+      sizes: tokens of the pieces that rows are read in, largest first, each a multiple of the
+        next. A CMS that learns within a text is read in its own chunks.
 
     >>> from hope_jax.config import AttentionConfig, ModelConfig
     >>> from hope_jax.data import ByteTokenizer
@@ -61,13 +63,14 @@ class Scorer:
         *,
         batch: int = 16,
         mode: Mode = Mode(),  # noqa: B008 - immutable
+        sizes: Sequence[int] = SIZES,
     ):
         require(batch >= 1, f"a batch of {batch} rows; use 1 or more")
         self.model, self.params, self.tokenizer = model, params, tokenizer
         self.batch, self.mode = batch, mode
         how = model.config.cms.in_context
-        most = max(SCORES // (batch * model.config.vocab_rows), SIZES[-1])
-        self._sizes = (how.chunk,) if how.on else tuple(s for s in SIZES if s <= most)
+        most = max(SCORES // (batch * model.config.vocab_rows), sizes[-1])
+        self._sizes = (how.chunk,) if how.on else tuple(s for s in sizes if s <= most)
         self._learns = how.on and mode.writes and mode.learns
         self._updates_per_token = _updates_per_token(model, params) if mode.writes else 0
 

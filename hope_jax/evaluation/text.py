@@ -2,8 +2,8 @@
 
 A document is read from a fresh state and as a whole, in memory that does not grow with it (but
 for the keys and values that attention keeps). Its first token is predicted from the end-of-text
-token, where the tokenizer has one, and else costs a uniform guess. Words are what blanks separate,
-as in the word perplexity of EleutherAI's lm-evaluation-harness.
+token, where the tokenizer has one, and else costs a uniform guess. Words are what blanks
+separate, as in the word perplexity of EleutherAI's lm-evaluation-harness.
 """
 
 from __future__ import annotations

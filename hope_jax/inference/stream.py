@@ -98,7 +98,7 @@ def read_piece(
 def read_scores(
     model: LanguageModel, params: Any, stream: StreamState, ids_BT: jax.Array, mode: Mode = MODE
 ) -> tuple[StreamState, jax.Array]:
-    """Read `ids_BT` in parallel; returns the stream and `[B, T, W]` scores before each token."""
+    """Read `ids_BT` in parallel; returns the stream and the scores before each token."""
     if isinstance(stream.state, LearningState):
         logits_BTW, state = read_learning(model.config, params, stream.state, ids_BT, mode)
     else:
