@@ -49,11 +49,11 @@ class Score:
 def pair_row(model: LanguageModel, tokenizer: Any, context: str, continuation: str) -> Row:
     """A continuation to be scored after a context.
 
-    Both are tokenised together and cut where the tokens of the context alone end; blanks at the
-    end of the context are moved to the continuation, because vocabularies join a blank to the
-    word after it. This is what EleutherAI's lm-evaluation-harness does
-    (`lm_eval/api/model.py`, `TemplateLM._encode_pair`). Where a token spans the cut so that no
-    token would be left to score, the two are tokenised apart.
+    Both are tokenised together and cut after as many tokens as the context alone has; blanks at
+    the end of the context are moved to the continuation, because vocabularies join a blank to
+    the word after it. This is what EleutherAI's lm-evaluation-harness does
+    (`lm_eval/api/model.py`, `TemplateLM._encode_pair`), so that a token across the cut belongs
+    to the context. Where that leaves no token to score, the two are tokenised apart.
 
     An empty context is the tokenizer's end-of-text token, as in the harness; without such a
     token nothing is read, and the first token costs a uniform guess.

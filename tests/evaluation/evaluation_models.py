@@ -10,6 +10,7 @@ from hope_jax.config import (
     AttentionConfig,
     CMSConfig,
     InContextConfig,
+    LinearAttentionConfig,
     ModelConfig,
     SelfModifyingConfig,
 )
@@ -26,6 +27,9 @@ LEARNS = CMSConfig(
 MODELS = {
     "attention": ModelConfig(
         dim=16, depth=1, mixer=AttentionConfig(heads=2), init_std=0.3, vocab_size=257
+    ),
+    "linear": ModelConfig(
+        dim=16, depth=1, mixer=LinearAttentionConfig(heads=2, chunk=16), init_std=0.3
     ),
     "self_modifying": ModelConfig(
         dim=16,
