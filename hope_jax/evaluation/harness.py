@@ -51,8 +51,8 @@ class HopeLM(LM):
       max_gen_toks: tokens of a text that is written, where the task does not say.
       writes: False reads without updates of memories, those of the CMS included.
       seed: of texts that are drawn.
-      device: None; JAX chooses the device.
-      max_batch_size: taken because the harness gives it; unused.
+      device: unused; JAX chooses it, from JAX_PLATFORMS in the environment where that is set.
+      max_batch_size: unused; the harness gives both to every model.
     """
 
     def __init__(
@@ -66,12 +66,7 @@ class HopeLM(LM):
         max_batch_size: int | None = None,
     ):
         super().__init__()
-        del max_batch_size
-        require(
-            device is None,
-            f"device is {device!r}; JAX chooses the device: leave it out, and set "
-            "JAX_PLATFORMS in the environment",
-        )
+        del device, max_batch_size
         batch = 16 if str(batch_size).startswith("auto") else int(batch_size)
         loaded = hope_jax.load(workdir)
         self._mode = Mode(writes=writes)

@@ -62,7 +62,7 @@ def test_a_table_and_a_file(workdir, data, tmp_path, capsys):
         ["piqa", "acc_n"],
     ]
     piqa = rows[6]  # value, standard error, chance, items, mean tokens, longest, updates
-    assert piqa[4:] == ["0.5000", "2", "31.0", "32", "0", "0"]
+    assert piqa[4:] == ["0.5000", "2", "32.0", "33", "0", "0"]
     assert "piqa: 0 of 4" in said.err and f"written to {out}" in said.err
     written = json.loads(out.read_text())
     assert written["step"] == 7 and written["limit"] == 2 and written["batch"] == 4
