@@ -32,13 +32,14 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hope_jax.cli.arguments import check_writable
 
 if TYPE_CHECKING:
     import rich.table
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}; use 1 or more")
     if args.out:
-        _check_writable(args.out)
+        check_writable("--out", args.out)
 
     import hope_jax
     from hope_jax.evaluation import Scorer, Source, average, chosen
@@ -259,14 +260,3 @@ class _Lines:
     def _line(self) -> None:
         self._shown = time.monotonic()
         print(f"{self._name}: {self._done:,} of {self._total:,}", file=sys.stderr, flush=True)
-
-
-def _check_writable(path: Path) -> None:
-    """Say before the measurements, not after them, that they cannot be written."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise ValueError(f"the folder of --out {path} does not exist")
-    if path.is_dir():
-        raise ValueError(f"--out {path} is a folder; name a file")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"the folder of --out {path} cannot be written to")

@@ -86,10 +86,9 @@ class Scorer:
           on_rows: told after every batch how many rows are done.
         """
         scores: list[list[Any]] = [[None] * len(rows) for rows in items]
-        width = min(self.batch, _power_of_two(sum(map(len, items))))
         for units in batches(items, self.batch, self._sizes[-1], TOKENS):
             rows = [items[unit.item][row] for unit in units for row in unit.rows]
-            found = iter(self._score_batch(units, rows, width))
+            found = iter(self._score_batch(units, rows))
             for unit in units:
                 for row in unit.rows:
                     scores[unit.item][row] = next(found)
@@ -131,7 +130,8 @@ class Scorer:
         updates = length * self._updates_per_token, self._level_updates(length, refused)
         return Score(log_probability, greedy, length - skipped, length, *updates)
 
-    def _score_batch(self, units: list[Unit], rows: list[Row], width: int) -> list[Score]:
+    def _score_batch(self, units: list[Unit], rows: list[Row]) -> list[Score]:
+        width = min(self.batch, _power_of_two(len(rows)))
         shared = min(unit.shared for unit in units)
         longest = max(len(row.ids_T) for row in rows) - shared
         room = shared + sum(cut(longest, self._sizes))

@@ -9,6 +9,7 @@ separate, as in the word perplexity of EleutherAI's lm-evaluation-harness.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from hope_jax.config.check import require
 from hope_jax.data.documents import text_boundary
 from hope_jax.evaluation.measurement import Measurement, exp, ratio, work
 from hope_jax.evaluation.records import read_records
-from hope_jax.evaluation.rows import Score, begin
+from hope_jax.evaluation.rows import Row, Score, begin
 from hope_jax.evaluation.scorer import Scorer
 from hope_jax.evaluation.task import Progress, Source, Task, find
 from hope_jax.inference.reading import encode
@@ -28,15 +29,16 @@ NAME = "text"
 FILES = ("text.jsonl", "text.txt")
 FORMAT = 'a document per line, {"text"}, or one document as it is'
 BLOCK = 1 << 20  # bytes of a file that are tokenised together
+TOGETHER = 256  # lines that are held at once
 
 
 @dataclasses.dataclass
 class _Document:
     """A document's sums."""
 
-    scores: list[Score] = dataclasses.field(default_factory=list)
-    size: int = 0
-    words: int = 0
+    scores: list[Score]
+    size: int
+    words: int
 
     @property
     def nats(self) -> float:
@@ -55,7 +57,8 @@ def measure_text(
     Args:
       scorer: of the model.
       paths: the files.
-      source: its `limit` is of documents; its `window` cuts them into rows that begin fresh.
+      source: its `limit` is of lines of a file; its `window` cuts documents into rows that
+        begin fresh.
       progress: told of bytes.
 
     Raises:
@@ -65,15 +68,10 @@ def measure_text(
     progress.start(sum(path.stat().st_size for path in paths))
     documents: list[_Document] = []
     for path in paths:
-        if path.suffix == ".jsonl":
-            for record in read_records(path):
-                if len(documents) == source.limit:
-                    break
-                text = record.text("text").encode("utf-8", errors="surrogatepass")
-                if text:
-                    documents.append(_document(scorer, iter([text]), source.window, progress))
-        elif len(documents) != source.limit:
-            documents.append(_document(scorer, blocks(path), source.window, progress))
+        if path.name.endswith((".jsonl", ".jsonl.gz")):
+            documents += _lines(scorer, path, source, progress)
+        else:
+            documents.append(_file(scorer, path, source.window, progress))
     tokens = sum(document.tokens for document in documents)
     require(tokens > 0, f"{', '.join(map(str, paths))}: there is no text in it")
     read = work([score for document in documents for score in document.scores])
@@ -106,14 +104,32 @@ def blocks(path: Path, size: int = BLOCK) -> Iterator[bytes]:
         yield held
 
 
-def _document(
-    scorer: Scorer, parts: Iterator[bytes], window: int | None, progress: Progress
-) -> _Document:
-    document, inside = _Document(), False  # inside: the last part ended in a word
+def _lines(scorer: Scorer, path: Path, source: Source, progress: Progress) -> list[_Document]:
+    """A document a line, many read together."""
+    texts = (record.text("text") for record in read_records(path))
+    texts = filter(None, itertools.islice(texts, source.limit))
+    documents = []
+    while group := list(itertools.islice(texts, TOGETHER)):
+        data = [text.encode("utf-8", errors="surrogatepass") for text in group]
+        rows = [
+            _rows(scorer, encode(scorer.model, scorer.tokenizer, text), source.window)
+            for text in data
+        ]
+        scores = iter(scorer.score([[row] for of_one in rows for row in of_one]))
+        for text, content, of_one in zip(group, data, rows, strict=True):
+            found = [next(scores)[0] for _ in of_one]
+            documents.append(_Document(found, len(content), len(text.split())))
+        progress.advance(sum(map(len, data)))
+    return documents
+
+
+def _file(scorer: Scorer, path: Path, window: int | None, progress: Progress) -> _Document:
+    """A whole file as one document."""
+    document, inside = _Document([], 0, 0), False  # inside: the last block ended in a word
 
     def ids() -> Iterator[np.ndarray]:
         nonlocal inside
-        for data in parts:
+        for data in blocks(path):
             text = data.decode("utf-8", errors="replace")
             document.size += len(data)
             document.words += len(text.split()) - (inside and not text[0].isspace())
@@ -123,22 +139,23 @@ def _document(
 
     if window is None:
         before = begin(scorer.tokenizer, np.zeros(0, np.int32)).ids_T
-        document.scores = [scorer.score_stream(ids(), before)]
+        document.scores.append(scorer.score_stream(ids(), before))
         return document
     held = np.zeros(0, np.int32)
-    for part_T in ids():
-        held = np.concatenate([held, part_T])
-        whole = len(held) // window * window
-        document.scores += _windows(scorer, held[:whole], window)
+    for part_T in itertools.chain(ids(), [None]):
+        held = held if part_T is None else np.concatenate([held, part_T])
+        whole = len(held) if part_T is None else len(held) // window * window
+        rows = _rows(scorer, held[:whole], window)
+        document.scores += [score for [score] in scorer.score([[row] for row in rows])]
         held = held[whole:]
-    document.scores += _windows(scorer, held, window)
     return document
 
 
-def _windows(scorer: Scorer, ids_T: np.ndarray, window: int) -> list[Score]:
-    starts = range(0, len(ids_T), window)
-    rows = [[begin(scorer.tokenizer, ids_T[at : at + window])] for at in starts]
-    return [score for [score] in scorer.score(rows)] if rows else []
+def _rows(scorer: Scorer, ids_T: np.ndarray, window: int | None) -> list[Row]:
+    """A row for each window, or one."""
+    size = window or max(len(ids_T), 1)
+    starts = range(0, len(ids_T), size)
+    return [begin(scorer.tokenizer, ids_T[at : at + size]) for at in starts]
 
 
 def _measure(scorer: Scorer, source: Source, progress: Progress) -> list[Measurement]:

@@ -125,6 +125,24 @@ def test_text_of_a_uniform_model(uniform, tmp_path, counter):
     assert per_byte.standard_error == pytest.approx(0, abs=1e-4)
 
 
+def test_documents_are_read_one_for_itself(scorer, tmp_path, counter):
+    """Together, and each as if alone; the limit counts lines."""
+    texts = ["To be, or not to be.", "Who?", "The rest is silence. " * 5]
+    lines = [json.dumps({"text": text}) for text in texts]
+    (tmp_path / "all.jsonl").write_text("\n".join(lines))
+    alone = []
+    for number, line in enumerate(lines):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(line)
+        found = measure_text(scorer, [path], Source(), counter)[0]
+        alone.append(math.log(found.value) * len(texts[number]))
+    together = measure_text(scorer, [tmp_path / "all.jsonl"], Source(), counter)[0]
+    want = sum(alone) / sum(map(len, texts))
+    assert math.log(together.value) == pytest.approx(want, rel=1e-4)
+    limited = measure_text(scorer, [tmp_path / "all.jsonl"], Source(limit=2), counter)[0]
+    assert (together.items, limited.items) == (3, 2)
+
+
 @pytest.mark.parametrize("window", [None, 50])
 def test_text_in_blocks_is_the_text(scorer, tmp_path, counter, monkeypatch, window):
     text = "To be, or not to be, that is the question:\n" * 5
