@@ -225,10 +225,11 @@ def _rows_of(stream: StreamState, which_B: jax.Array) -> StreamState:
 def _updates_per_token(model: LanguageModel, params: Any) -> int:
     """Memory updates of all layers for a token: mixers write once for each, or not at all."""
     ids_BT = jnp.zeros((1, 1), jnp.int32)
-    _, sown = model.apply({"params": params}, ids_BT, mutable=["stats"])
+    sow = lambda params: model.apply({"params": params}, ids_BT, mutable=["stats"])[1]
+    stats = jax.jit(sow)(params).get("stats", {})
     counts = [
         int(value.sum())
-        for path, value in jax.tree_util.tree_leaves_with_path(sown.get("stats", {}))
+        for path, value in jax.tree_util.tree_leaves_with_path(stats)
         if any(getattr(key, "key", None) == _EVENTS for key in path)
     ]
     return sum(counts)

@@ -53,7 +53,9 @@ def test_rows_together_are_rows_one_by_one(name):
     items = [
         [row(CONTEXT, "a"), row(CONTEXT, "a rather longer ending of it")],
         [row("", "no context")],
-        [row(CONTEXT * 2 + "Who", " is"), row(CONTEXT * 2 + "What", " is"), row("A", " b")],
+        [row(CONTEXT * 2 + "Who", " is"), row(CONTEXT * 2 + "What", " is")],
+        [row("A", " b")],
+        [row("Once upon", " a time")],
     ]
     together = scorer.score(items)
     for of_item, scores in zip(items, together, strict=True):
