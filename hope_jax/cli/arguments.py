@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -21,3 +23,18 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="change a field, e.g. --set model.depth=8; may be given several times",
     )
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Say before the work, not after it, that its result cannot be kept.
+
+    Raises:
+      ValueError: the file that `option` names cannot be written.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"the folder of {option} {path} does not exist")
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder; name a file")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"the folder of {option} {path} cannot be written to")

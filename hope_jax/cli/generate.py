@@ -12,6 +12,8 @@ import os
 import sys
 from pathlib import Path
 
+from hope_jax.cli.arguments import check_writable
+
 HELP = "write text with a trained model"
 
 
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--prompt and --prompt-file are both given; use one of them")
     prompt = args.prompt_file.read_bytes() if args.prompt_file else os.fsencode(args.prompt)
     if args.state_out:
-        _check_writable(args.state_out)
+        check_writable("--state-out", args.state_out)
 
     import hope_jax
     from hope_jax.inference import generate, load_state, save_state
@@ -93,14 +95,3 @@ def run(args: argparse.Namespace) -> None:
     if args.state_out:
         save_state(args.state_out, out.state, *parts)
         print(f"state kept in {args.state_out}", file=sys.stderr)
-
-
-def _check_writable(path: Path) -> None:
-    """Say before the text is written, not after it, that the state cannot be kept."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise ValueError(f"the folder of --state-out {path} does not exist")
-    if path.is_dir():
-        raise ValueError(f"--state-out {path} is a folder; name a file")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"the folder of --state-out {path} cannot be written to")

@@ -24,6 +24,7 @@ COMMANDS = {
     "sweep": "train all points of a sweep, or one of them by its index",
     "report": "compare finished runs in a table with plots",
     "prepare": "turn text into token windows that training reads",
+    "evaluate": "measure a finished model on texts and benchmarks",
     "generate": "write text with a trained model",
     "stream": "talk with a model that learns from what it reads",
     "export": "write the slow weights of a run alone, to keep or to give away",

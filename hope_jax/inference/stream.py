@@ -8,6 +8,7 @@ stream of any length takes the memory of one state.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -99,15 +100,22 @@ def read_piece(
 
     Rows that are not in `take_B` stay as they are, and their losses mean nothing.
     """
+    read, expected_BTW = read_scores(model, params, stream, ids_BT, mode)
+    loss_BT = next_token_losses(expected_BTW, ids_BT)
+    return read if take_B is None else choose_rows(take_B, read, stream), loss_BT
+
+
+def read_scores(
+    model: LanguageModel, params: Any, stream: StreamState, ids_BT: jax.Array, mode: Mode = MODE
+) -> tuple[StreamState, jax.Array]:
+    """Read `ids_BT` in parallel; returns the stream and the scores before each token."""
     if isinstance(stream.state, LearningState):
         logits_BTW, state = read_learning(model.config, params, stream.state, ids_BT, mode)
     else:
         out = model.apply({"params": params}, ids_BT, stream.state, writes=mode.writes)
         logits_BTW, state = out.logits_BTW, out.state
     expected_BTW = jnp.concatenate([stream.logits_BW[:, None], logits_BTW[:, :-1]], axis=1)
-    loss_BT = next_token_losses(expected_BTW, ids_BT)
-    read = StreamState(state, logits_BTW[:, -1])
-    return read if take_B is None else choose_rows(take_B, read, stream), loss_BT
+    return StreamState(state, logits_BTW[:, -1]), expected_BTW
 
 
 def choose_rows(take_B: jax.Array, new: StreamState, old: StreamState) -> StreamState:
@@ -116,6 +124,22 @@ def choose_rows(take_B: jax.Array, new: StreamState, old: StreamState) -> Stream
     if isinstance(new.state, LearningState):
         return StreamState(choose_learning_rows(take_B, new.state, old.state), logits_BW)
     return StreamState(choose_of_mixers(take_B, new.state, old.state), logits_BW)
+
+
+def map_rows(stream: StreamState, change: Callable[[jax.Array, int], jax.Array]):
+    """The stream with `change(array, axis of rows)` in place of every array that has rows.
+
+    Some mixers keep one place in their chunk for all rows: such an array stays as it is.
+    """
+    one = lambda x, axis: change(x, axis) if x.ndim > axis else x
+    at = lambda tree, axis: jax.tree.map(lambda x: one(x, axis), tree)
+    logits_BW, inner = change(stream.logits_BW, 0), stream.state
+    if not isinstance(inner, LearningState):
+        return StreamState(at(inner, 1), logits_BW)
+    stacked = ("below", "above", "start", "weights")
+    rest = inner.replace(**dict.fromkeys(stacked))
+    parts = {name: at(getattr(inner, name), 1) for name in stacked}
+    return StreamState(at(rest, 0).replace(**parts), logits_BW)
 
 
 @functools.partial(jax.jit, static_argnames=("model",))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hope_jax.config.check import require
-from hope_jax.inference.learning import LearningState, Mode
+from hope_jax.inference.learning import Mode
 from hope_jax.inference.reading import encode
 from hope_jax.inference.stream import (
     STEPS,
@@ -19,6 +19,7 @@ from hope_jax.inference.stream import (
     fresh,
     layers_apart,
     layers_together,
+    map_rows,
     open_stream,
     pieces,
     read_piece,
@@ -157,23 +158,9 @@ def _keeps_one_place(model: LanguageModel, params: Any) -> bool:
 
 def _repeated(state: StreamState, count: int) -> StreamState:
     """A stream of one row as so many."""
-    return _map_rows(state, lambda x, axis: jnp.repeat(x, count, axis=axis))
+    return map_rows(state, lambda x, axis: jnp.repeat(x, count, axis=axis))
 
 
 def _row(state: StreamState, number: int) -> StreamState:
     """One row of many."""
-    return _map_rows(state, lambda x, axis: jax.lax.index_in_dim(x, number, axis))
-
-
-def _map_rows(state: StreamState, change) -> StreamState:
-    # some mixers keep one place in their chunk for all rows: such an array has no axis of rows
-    one = lambda x, axis: change(x, axis) if x.ndim > axis else x
-    at = lambda tree, axis: jax.tree.map(lambda x: one(x, axis), tree)
-    logits_BW = change(state.logits_BW, 0)
-    inner = state.state
-    if not isinstance(inner, LearningState):
-        return StreamState(at(inner, 1), logits_BW)
-    stacked = ("below", "above", "start", "weights")
-    rest = inner.replace(**dict.fromkeys(stacked))
-    parts = {name: at(getattr(inner, name), 1) for name in stacked}
-    return StreamState(at(rest, 0).replace(**parts), logits_BW)
+    return map_rows(state, lambda x, axis: jax.lax.index_in_dim(x, number, axis))
