@@ -1,10 +1,12 @@
-"""Measure a finished model: perplexity of texts, LAMBADA, BLiMP, multiple choice.
+"""Measure a finished model: perplexity of texts, LAMBADA, BLiMP, multiple choice, tasks.
 
   hope evaluate --workdir runs/hope --tasks text --text book.txt
   hope evaluate --workdir runs/hope --tasks lambada blimp piqa --data evaluation --limit 200
+  hope evaluate --workdir runs/mqar --tasks task --set data.length=512 data.task.pairs=32
 
-Data are your own files, in the folder of --data and in the form in which these sets are
-published, a JSON object per line:
+The task called task is the one that the model was trained on (data.task of its run), with
+examples that it has not seen; --set changes it. Other data are your own files, in the folder
+of --data and in the form in which these sets are published, a JSON object per line:
 
   text           text.jsonl: {"text"}; or text.txt, one document; or the files of --text
   lambada        lambada.jsonl: {"text"}
@@ -30,6 +32,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import shlex
@@ -44,7 +47,7 @@ from hope_jax.cli.arguments import check_writable
 if TYPE_CHECKING:
     import rich.table
 
-    from hope_jax.evaluation import Measurement, Task
+    from hope_jax.evaluation import Measurement
 
 HELP = "measure a finished model on texts and benchmarks"
 
@@ -77,7 +80,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the task text begins fresh every N tokens (default: documents are read whole)",
     )
     parser.add_argument(
-        "--limit", type=int, metavar="N", help="items of each file at most (default: all)"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="for the task called task: change a field of data, e.g. data.length=512",
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="items of each file at most (default: all), or examples of a task (default: 1000)",
     )
     parser.add_argument(
         "--batch",
@@ -106,20 +120,29 @@ def run(args: argparse.Namespace) -> None:
         check_writable("--out", args.out)
 
     import hope_jax
+    from hope_jax.cli.evaluate_task import NAME, measure_task, task_data
     from hope_jax.evaluation import Scorer, Source, average, chosen
     from hope_jax.inference.learning import Mode
 
-    tasks = chosen(args.tasks)
+    tasks = chosen([name for name in args.tasks if name != NAME], also=(NAME,))
     loaded = hope_jax.load(args.workdir)
+    judged = task_data(loaded, args.set, args.batch) if NAME in args.tasks else None
     mode = Mode(writes=not args.no_writes)
     scorer = Scorer(loaded.model, loaded.params, loaded.tokenizer, batch=args.batch, mode=mode)
     source = Source(args.data, args.limit, tuple(args.text), args.window)
     found, seconds = [], {}
+    writes = not args.no_writes
     with _bars() as bar_of:
-        for task in tasks:
+
+        def measure(name, how):
             began = time.perf_counter()
-            found += task.measure(scorer, source, bar_of(task))
-            seconds[task.name] = round(time.perf_counter() - began, 2)
+            found.extend(how(bar_of(name)))
+            seconds[name] = round(time.perf_counter() - began, 2)
+
+        for task in tasks:
+            measure(task.name, functools.partial(task.measure, scorer, source))
+        if judged is not None:
+            measure(NAME, functools.partial(measure_task, loaded, judged, args.limit, writes))
     mean = average(found)
     found += [] if mean is None else [mean]
     _print(found)
@@ -187,6 +210,7 @@ def _write(args: argparse.Namespace, loaded: Any, found: Sequence[Measurement], 
         "checkpoint": str(loaded.path),
         "step": loaded.step,
         "tokenizer": loaded.tokenizer.name,
+        "set": args.set,
         "limit": args.limit,
         "window": args.window,
         "batch": args.batch,
@@ -210,7 +234,7 @@ def _plain(values: Any) -> Any:
 
 @contextlib.contextmanager
 def _bars() -> Iterator[Any]:
-    """A function from a task to its progress: a bar on a terminal, a line elsewhere."""
+    """A function from a name to its progress: a bar on a terminal, a line elsewhere."""
     from rich import console, progress
 
     if not sys.stderr.isatty():
@@ -225,14 +249,14 @@ def _bars() -> Iterator[Any]:
         console=console.Console(stderr=True),
     )
     with bars:
-        yield lambda task: _Bar(bars, task)
+        yield lambda name: _Bar(bars, name)
 
 
 class _Bar:
     """A bar of a task."""
 
-    def __init__(self, bars: Any, task: Task):
-        self._bars, self._task = bars, bars.add_task(task.name, total=None)
+    def __init__(self, bars: Any, name: str):
+        self._bars, self._task = bars, bars.add_task(name, total=None)
 
     def start(self, total: int) -> None:
         self._bars.update(self._task, total=total)
@@ -244,8 +268,8 @@ class _Bar:
 class _Lines:
     """A line when a task begins, and at most one every ten seconds."""
 
-    def __init__(self, task: Task):
-        self._name, self._total, self._done = task.name, 0, 0
+    def __init__(self, name: str):
+        self._name, self._total, self._done = name, 0, 0
         self._shown = time.monotonic()
 
     def start(self, total: int) -> None:

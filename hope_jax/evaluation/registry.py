@@ -35,14 +35,19 @@ def register(task: Task) -> None:
     TASKS[task.name] = task
 
 
-def chosen(names: Sequence[str]) -> list[Task]:
+def chosen(names: Sequence[str], also: Sequence[str] = ()) -> list[Task]:
     """Tasks of these names, each once, in order.
+
+    Args:
+      names: of tasks here.
+      also: names that a message tells of, though they are not here.
 
     Raises:
       ValueError: there is none of a name.
     """
     for name in names:
-        require(name in TASKS, f"there is no task {name!r}; choose from {', '.join(TASKS)}")
+        known = ", ".join([*TASKS, *also])
+        require(name in TASKS, f"there is no task {name!r}; choose from {known}")
     return [TASKS[name] for name in dict.fromkeys(names)]
 
 

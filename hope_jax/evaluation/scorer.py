@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hope_jax.config import ModelConfig
 from hope_jax.config.check import require
 from hope_jax.evaluation.batches import Unit, batches, cut
 from hope_jax.evaluation.rows import Row, Score
@@ -197,10 +198,25 @@ class Scorer:
         """Steps of all levels within a text: a chunk teaches when the token after it comes."""
         if not self._learns:
             return 0
-        levels = moving_levels(self.model.config)
-        chunk = min(levels.values())
-        ticks = (length - 1) // chunk - refused
-        return sum(ticks // (tokens // chunk) for tokens in levels.values())
+        return level_updates(self.model.config, length, refused)
+
+
+def level_updates(config: ModelConfig, length: int, refused: int = 0) -> int:
+    """Steps of the CMS levels that learn within a text of `length` tokens.
+
+    A chunk teaches when the token after it comes; `refused` of them did not.
+
+    >>> from hope_jax.config import CMSConfig, InContextConfig
+    >>> how = InContextConfig(chunks=(4, 8))
+    >>> level_updates(ModelConfig(cms=CMSConfig(periods=(1, 2), in_context=how)), 17)
+    6
+    """
+    if not config.cms.in_context.on:
+        return 0
+    levels = moving_levels(config)
+    chunk = min(levels.values())
+    ticks = (length - 1) // chunk - refused
+    return sum(ticks // (tokens // chunk) for tokens in levels.values())
 
 
 @functools.partial(jax.jit, static_argnames=("model", "mode"), donate_argnames=("stream",))

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -87,9 +88,18 @@ class AnswerEvaluator:
         )
 
     def __call__(
-        self, params: Any, held_out: TaskData, batches: int, *, writes: bool = True
+        self,
+        params: Any,
+        held_out: TaskData,
+        batches: int,
+        *,
+        writes: bool = True,
+        on_batch: Callable[[], None] = lambda: None,
     ) -> Answers:
-        """Answers to the first `batches` batches of held-out examples."""
+        """Answers to the first `batches` batches of held-out examples.
+
+        `on_batch` is called after each.
+        """
         key, parts = answers_of(held_out.source.config), []
         with contextlib.closing(iter(held_out)) as reader:
             for batch in itertools.islice(reader, batches):
@@ -97,6 +107,7 @@ class AnswerEvaluator:
                 read = self._read(params, batch, writes=writes)
                 targets = batch["tokens"][:, 1:] if key == "tokens" else batch[key]
                 parts.append(jax.device_get((*read, targets, batch["weight"] > 0)))
+                on_batch()
         losses_B, right_BT, events, targets_BT, asked_BT = zip(*parts, strict=True)
         counted = _count(
             np.concatenate(right_BT), np.concatenate(asked_BT), np.concatenate(targets_BT)

@@ -7,8 +7,9 @@ import pytest
 
 from hope_jax.checkpoint import CheckpointManager, Snapshot
 from hope_jax.cli.main import main
-from hope_jax.config import AttentionConfig, ModelConfig, TrainConfig
-from hope_jax.data import ByteTokenizer
+from hope_jax.config import AttentionConfig, DataConfig, ModelConfig, TrainConfig
+from hope_jax.config.tasks import MQARConfig
+from hope_jax.data import ByteTokenizer, open_dataset
 from hope_jax.models import init_params
 from hope_jax.training.identity import describe_run
 
@@ -113,3 +114,27 @@ def test_the_help_names_every_task(capsys):
         main(["evaluate", "--help"])
     text = capsys.readouterr().out
     assert all(f"\n  {name} " in text for name in TASKS)
+
+
+def test_the_task_of_a_run(workdir, tmp_path, capsys):
+    task = DataConfig(task=MQARConfig(pairs=2, keys=4, values=4), length=12)
+    model = ModelConfig(vocab_size=9, dim=8, depth=1, mixer=AttentionConfig(heads=1))
+    tokenizer = open_dataset(task).tokenizer
+    run = describe_run(TrainConfig(model=model, data=task), tokenizer)
+    checkpoints = CheckpointManager(tmp_path / "checkpoints")
+    checkpoints.save(Snapshot(3, init_params(model, jax.random.key(0)), {}, {}, {}, run))
+    checkpoints.close()
+    options = ("--tasks", "task", "--set", "data.length=20", "data.task.pairs=3")
+    assert evaluate(tmp_path, *options, "--limit", 20, "--batch", 8) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert row[:3] == ["task", "mqar", "acc"]
+    assert row[5:] == ["0.2500", "24", "20.0", "20", "0", "0"]
+    for options, message in (
+        (("--set", "steps=3"), "name a field of data"),
+        (("--set", "data.task.keys=5"), "not those of the given tokenizer"),
+        (("--set", "data.task=None"), "--set data.task=NAME"),
+    ):
+        assert evaluate(tmp_path, "--tasks", "task", *options) == 2
+        assert message in capsys.readouterr().err
+    assert evaluate(workdir, "--tasks", "task") == 2
+    assert "the model was trained on text" in capsys.readouterr().err

@@ -1,0 +1,85 @@
+"""The part of `hope evaluate` that judges a model by a task (`data.task`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hope_jax.checkpoint.load import Loaded
+from hope_jax.config import DataConfig, override, parse_assignments
+from hope_jax.config.check import require
+from hope_jax.data import open_dataset
+from hope_jax.evaluation import Measurement, Work
+from hope_jax.evaluation.scorer import level_updates
+from hope_jax.training.answers import AnswerEvaluator
+
+NAME = "task"
+EXAMPLES = 1000
+
+
+def task_data(loaded: Loaded, sets: Sequence[str], batch: int) -> DataConfig:
+    """The data that a model was trained on, with changes.
+
+    Args:
+      loaded: the model.
+      sets: such as `data.length=512`.
+      batch: examples at a time.
+
+    Raises:
+      ValueError: a change does not fit or is of something else, or there is no task.
+    """
+    changes = parse_assignments(list(sets))
+    for name in changes:
+        require(
+            name.startswith("data."),
+            f"--set {name}: a finished model is judged by other data alone; name a field of "
+            "data",
+        )
+    config = override(loaded.config, {"tests": (), **changes, "accumulate": 1}).data
+    config = override(config, {"batch": batch})
+    require(
+        config.task is not None,
+        "the model was trained on text and --tasks task judges by a task; choose one with "
+        "--set data.task=NAME, whose symbols the model must know",
+    )
+    return config
+
+
+def measure_task(
+    loaded: Loaded, config: DataConfig, limit: int | None, writes: bool, progress: Any
+) -> list[Measurement]:
+    """Right answers to held-out examples.
+
+    Args:
+      loaded: the model.
+      config: from `task_data`.
+      limit: examples at most; None: 1,000.
+      writes: False reads without updates of memories.
+      progress: told how far it is.
+    """
+    data = open_dataset(config, loaded.tokenizer, split="validation")
+    batches = -(-(limit or EXAMPLES) // config.batch)
+    progress.start(batches * config.batch)
+    evaluator = AnswerEvaluator(loaded.model)
+    found = evaluator(
+        loaded.params,
+        data,
+        batches,
+        writes=writes,
+        on_batch=lambda: progress.advance(config.batch),
+    )
+    levels = level_updates(loaded.config.model, config.length) if writes else 0
+    read = Work(
+        rows=found.examples,
+        tokens=found.examples * found.length,
+        longest=found.length,
+        scored=found.asked,
+        memory_updates=found.write_events,
+        level_updates=found.examples * levels,
+    )
+    name = f"{NAME} {config.task.type}"
+    return [
+        Measurement(
+            name, "acc", found.accuracy, found.examples, read, found.error, found.chance
+        )
+    ]
