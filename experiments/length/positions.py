@@ -114,7 +114,7 @@ def report(found: list[dict]) -> str:
     page = "\n".join(
         [
             "# Loss against position\n",
-            f"Trained with {trained} tokens, read with {edges[-1]:,}: mean held-out loss in nats "
+            f"Trained with {trained} tokens, read with {edges[-1]:,}: held-out loss in nats "
             f"per token by position, mean over seeds and the range; {first['tokens']:,} tokens "
             "a run.\n",
             *(f"| {' | '.join(cells)} |" for cells in lines),
