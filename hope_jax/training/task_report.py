@@ -40,10 +40,11 @@ def report_task(
     """Evaluate, draw, show, tell, and write `summary.json`; returns its content."""
     count = max(-(-EXAMPLES // config.data.batch), config.eval_batches)
     final, frozen = evaluator(params, held_out, count), None
-    say(final.line())
+    for line in (final.line(), *final.depth_lines()):
+        say(line)
     if config.position_plot and final.write_events:
         frozen = evaluator(params, held_out, count, writes=False)
-        say(f"  memory writes off: right {100 * frozen.accuracy:.2f} %")
+        say(f"memory writes off: {frozen.line()}")
     if is_main():
         records = read_log(workdir / LOG)
         loss_curve(records, workdir / "loss.png", {})

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from typing import Union
 
+from hope_jax.config.tasks.babilong import BabilongConfig
 from hope_jax.config.tasks.base import Answers, BaseTask, answers_of
 from hope_jax.config.tasks.mqar import MQARConfig
+from hope_jax.config.tasks.needle import NeedleConfig
 
-_KINDS = (MQARConfig,)
+_KINDS = (BabilongConfig, MQARConfig, NeedleConfig)
 
 TaskConfig = Union[_KINDS]  # noqa: UP007 - of a tuple
 
 TASK_CONFIGS: dict[str, type] = {kind.type: kind for kind in _KINDS}
 
-__all__ = ["TASK_CONFIGS", "Answers", "BaseTask", "MQARConfig", "TaskConfig", "answers_of"]
+__all__ = [
+    "TASK_CONFIGS",
+    "Answers",
+    "BabilongConfig",
+    "BaseTask",
+    "MQARConfig",
+    "NeedleConfig",
+    "TaskConfig",
+    "answers_of",
+]
