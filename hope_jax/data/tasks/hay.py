@@ -10,7 +10,8 @@ import numpy as np
 from hope_jax.data.prepared import PreparedSplit, more_text
 from hope_jax.data.tokenizers import Tokenizer
 
-REACH = 0.02  # how far a thing moves to stand between sentences or words, of the haystack
+REACH = 0.02  # how far a thing moves to stand between sentences, of the haystack
+WORD = 12  # and between words, in tokens
 _NOISE = (
     "Rain fell on the hills. A dog slept by the door. The kettle began to sing. "
     "Somebody closed a window. "
@@ -89,24 +90,26 @@ class Gaps:
         """`count` places in ascending order: tokens of the haystack before each.
 
         A place is drawn uniformly, then moved to the nearest end of a sentence or line that
-        is within `REACH`; else to the nearest end of a word; else not at all.
+        is within `REACH`; else to that of a word within `WORD`; else not at all.
         """
         before, after = hay_T[:-1], hay_T[1:]
         begins = self._begins_word[after]
         sentences = self._ends_line[before] | (self._ends_sentence[before] & begins)
         words = self._ends_word[before] | begins
+        kinds = (sentences, int(REACH * len(hay_T))), (words, WORD)
         drawn = rng.integers(len(hay_T) + 1, size=count)
-        return np.sort([_nearest(int(place), (sentences, words)) for place in drawn])
+        return np.sort([_nearest(int(place), kinds) for place in drawn])
 
 
-def _nearest(place: int, kinds: Sequence[np.ndarray]) -> int:
-    """The gap nearest to a place; the n-th flag of a kind is for the place n + 1."""
-    tokens = len(kinds[0]) + 1
-    if place in (0, tokens):
+def _nearest(place: int, kinds: Sequence[tuple[np.ndarray, int]]) -> int:
+    """The gap nearest to a place, of the first kind that is within reach.
+
+    The n-th flag of a kind is that of the place n + 1; the ends of a haystack are gaps.
+    """
+    if place in (0, len(kinds[0][0]) + 1):
         return place
-    reach = int(REACH * tokens)
-    first = max(1, place - reach)
-    for flags in kinds:
+    for flags, reach in kinds:
+        first = max(1, place - reach)
         found = first + np.flatnonzero(flags[first - 1 : place + reach])
         if len(found):
             return int(found[np.abs(found - place).argmin()])

@@ -48,14 +48,12 @@ class Numbers:
     def draw(self, rng: np.random.Generator, count: int) -> list[int]:
         """`count` different numbers, in no order; there must be so many."""
         first = 0 if self.held_out else self.size // HELD_OUT
-        back, found = pow(self._step, -1, self.size), []
+        back, found = pow(self._step, -1, self.size), {}
         while len(found) < count:
             # sizes may exceed 64 bits; 256 make the remainder uniform for all that matters
             rank = first + int.from_bytes(rng.bytes(32), "little") % self.count
-            number = rank * back % self.size
-            if number not in found:
-                found.append(number)
-        return found
+            found[rank * back % self.size] = None
+        return list(found)
 
 
 def word(number: int, syllables: int) -> str:
