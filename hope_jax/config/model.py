@@ -62,6 +62,9 @@ class ModelConfig:
 
     `vocab_multiple` adds rows to the embedding, up to a multiple of it, for meshes that split
     the vocabulary: 128 x mesh.tensor fits the lanes of a TPU. Added ids are never predicted.
+
+    `reconstruct` makes it a model that tells a text back from what it holds after the last
+    token, for the task "compression": its scores are those of the tokens read, not of the next.
     """
 
     vocab_size: int = 256
@@ -75,6 +78,7 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"  # activations and matmuls
     remat: Literal["none", "block"] = "none"  # recompute blocks in the backward pass
     scan_layers: bool = True  # one compiled block for all layers
+    reconstruct: bool = False  # tell the whole text from the vector at its last token
 
     def __post_init__(self):
         for field in ("vocab_size", "vocab_multiple", "dim", "depth"):
@@ -86,6 +90,11 @@ class ModelConfig:
         choose("model.dtype", self.dtype, "float32", "bfloat16")
         choose("model.remat", self.remat, "none", "block")
         self.mixer.validate(self.dim)
+        require(
+            not (self.reconstruct and self.cms.in_context.on),
+            "model.reconstruct tells tokens that were read, and model.cms.in_context learns "
+            "from predicting the next: turn one of them off",
+        )
         if self.cms.in_context.on:
             adapting = self.cms.in_context.adapting(self.depth)
             require(

@@ -9,7 +9,7 @@ from hope_jax.config.check import choose, require
 from hope_jax.config.mesh import MeshConfig
 from hope_jax.config.model import ModelConfig
 from hope_jax.config.optim import OptimConfig
-from hope_jax.config.tasks import TaskConfig
+from hope_jax.config.tasks import CompressionConfig, TaskConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,9 @@ class TrainConfig:
     sample_prompt: str = "\n"
     position_plot: bool = True  # loss by position, memory writes on and off
     ngrams: bool = True  # count n-gram models of the training text, to compare with
+    # Of a task: what the trained model is judged by as well, each a text of changes of data.*
+    # with spaces between, e.g. "data.length=100 data.task.shortest=51 data.task.longest=100".
+    tests: tuple[str, ...] = ()
 
     def __post_init__(self):
         for field in (
@@ -86,6 +89,18 @@ class TrainConfig:
         require(
             bool(self.sample_prompt) or not self.sample_tokens,
             "sample_prompt is empty; give at least a newline, or set sample_tokens to 0",
+        )
+        require(
+            self.data.task is not None or not self.tests,
+            f"tests {self.tests} change a task, and data.task is None; choose one, or leave "
+            "tests empty",
+        )
+        told_back = isinstance(self.data.task, CompressionConfig)
+        require(
+            told_back == self.model.reconstruct,
+            f"model.reconstruct is {self.model.reconstruct} and data.task "
+            f"{self.data.task.type if self.data.task else None}; it is for the task "
+            "compression, and that task needs it",
         )
         require(
             self.data.batch % self.accumulate == 0,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from hope_jax.config.check import require
 from hope_jax.inference.apart import put_together, read_token, take_apart
 from hope_jax.inference.learning import (
     LearningState,
@@ -66,7 +67,16 @@ class StreamState:
 
 @functools.partial(jax.jit, static_argnames=("model", "batch"))
 def fresh(model: LanguageModel, params: Any, batch: int = 1) -> StreamState:
-    """A stream that has read nothing: every memory at its learned initial value."""
+    """A stream that has read nothing: every memory at its learned initial value.
+
+    Raises:
+      ValueError: the model tells texts back (`reconstruct`) and predicts no next token.
+    """
+    require(
+        not model.config.reconstruct,
+        "this model tells a text back from its last token (model.reconstruct) and predicts no "
+        "next one: it can be evaluated on its task, not read or write",
+    )
     if model.config.cms.in_context.on:
         state = fresh_learning(model.config, params, batch)
     else:

@@ -62,7 +62,7 @@ class ParamCounts:
     """Numbers of parameters."""
 
     total: int
-    by_component: dict[str, int]  # embed, mixer, cms, norm
+    by_component: dict[str, int]  # embed, mixer, cms, reconstruct, norm
     by_period: dict[int, int]  # CMS levels; everything else has period 1
 
 
@@ -83,7 +83,7 @@ def _init(config: ModelConfig, key: jax.Array) -> Any:
 
 def _component(path: str) -> str:
     parts = path.split("/")
-    for name in ("embed", "mixer", "cms"):
+    for name in ("embed", "mixer", "cms", "reconstruct"):
         if name in parts:
             return name
     return "norm"

@@ -13,13 +13,15 @@ from hope_jax.layers.block import Block
 from hope_jax.layers.embed import Embed
 from hope_jax.layers.fast_weights import InContext
 from hope_jax.layers.norm import RMSNorm
+from hope_jax.layers.reconstruct import Reconstruct
 
 
 @flax.struct.dataclass
 class Output:
     """What the model returns."""
 
-    logits_BTW: jax.Array  # float32 scores of the next token, `[B, T, vocab_rows]`
+    # float32 scores `[B, T, vocab_rows]` of the next token, or with `reconstruct` of each token
+    logits_BTW: jax.Array
     state: Any  # fast state of every layer, stacked; reading goes on from it
 
 
@@ -76,5 +78,7 @@ class LanguageModel(nn.Module):
         )
         x_BTD, state = blocks(config, writes, name="blocks")(x_BTD, state, reset_BT)
         x_BTD = RMSNorm(config.norm_eps, name="final_norm")(x_BTD)
+        if config.reconstruct:
+            x_BTD = Reconstruct(config, name="reconstruct")(x_BTD)
         logits_BTW = nn.with_logical_constraint(embed.logits(x_BTD), ("batch", "time", "vocab"))
         return Output(logits_BTW, state)

@@ -103,7 +103,7 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
 def kept(folder: Path, runs: Sequence[Run]) -> str:
     """JSON with a line per run: its summary without losses by position and samples.
 
-    Of `data.path` only the last part is kept: where data lay says nothing to others.
+    Of the folders of data only the last part is kept: where they lay says nothing to others.
     """
     lines = []
     for run in runs:
@@ -111,11 +111,14 @@ def kept(folder: Path, runs: Sequence[Run]) -> str:
         held_out.pop("loss_by_position", None)
         facts = {**run.summary, "held_out": held_out, "held_out_without_writes": None}
         if off := run.summary.get("held_out_without_writes"):
-            facts["held_out_without_writes"] = {k: off[k] for k in ("loss", "bits_per_byte")}
+            kinds = ("loss", "bits_per_byte", "accuracy")
+            facts["held_out_without_writes"] = {k: off[k] for k in kinds if k in off}
         facts.pop("sample", None)
         data = dict(facts["config"]["data"])
         if data["path"] is not None:
             data["path"] = Path(data["path"]).name
+        if (data.get("task") or {}).get("stories") is not None:
+            data["task"] = {**data["task"], "stories": Path(data["task"]["stories"]).name}
         facts["config"] = {**facts["config"], "data": data}
         name = run.path.relative_to(folder).as_posix()
         facts["tokens_per_second"] = run.tokens_per_second
@@ -160,10 +163,13 @@ def table(
         "runs",
         *(names[f] for f in fields),
         "held-out loss",
-        "bits/byte",
-        "writes off",
-        "parameters",
     ]
+    judged = any("accuracy" in run.summary["held_out"] for one in groups for run in one.runs)
+    tests = dict.fromkeys(
+        t for one in groups for r in one.runs for t in r.summary.get("tests", ())
+    )
+    head += ["right, %", "chance, %", *tests] if judged else ["bits/byte"]
+    head += ["writes off", "parameters"]
     head += ["tokens", "tokens/s", "state, KiB", "CPU min", "skipped", "seeds"]
     if best is not None:
         head.append(f"loss at every {names[best]}")
@@ -171,14 +177,14 @@ def table(
     for one in shown:
         first = one.runs[0].summary
         off = [s["loss"] for r in one.runs if (s := r.summary.get("held_out_without_writes"))]
+        found = [r.summary["held_out"] for r in one.runs]
         state = one.runs[0].state_bytes
         speeds = [speed for r in one.runs if (speed := r.tokens_per_second)]
-        bits = [r.summary["held_out"].get("bits_per_byte") for r in one.runs]
         cells = [
             one.name,
             *("" if one.values[f] is None else show(one.values[f]) for f in fields),
             spread([r.loss for r in one.runs]),
-            spread(bits) if None not in bits else "",
+            *(_right(one, found, tests) if judged else [_bits(found)]),
             spread(off) if off else "",
             f"{first['parameters']:,}",
             f"{first['tokens']:,}",
@@ -194,6 +200,26 @@ def table(
             cells.append(", ".join(f"{show(g.values[best])}: {g.loss:.3f}" for g in row))
         lines.append(cells)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _bits(found: Sequence[dict[str, Any]]) -> str:
+    bits = [held_out.get("bits_per_byte") for held_out in found]
+    return spread(bits) if None not in bits else ""
+
+
+def _right(one: Group, found: Sequence[dict[str, Any]], tests: Sequence[str]) -> list[str]:
+    """Right answers to a task, by chance, and in each of its tests."""
+    if any("accuracy" not in held_out for held_out in found):
+        return [""] * (2 + len(tests))
+    cells = [
+        spread([100 * held_out["accuracy"] for held_out in found], 1),
+        f"{100 * found[0]['chance']:.1f}",
+    ]
+    for test in tests:
+        of_runs = [run.summary.get("tests", {}).get(test) for run in one.runs]
+        shares = [100 * answers["accuracy"] for answers in of_runs if answers]
+        cells.append(spread(shares, 1) if shares else "")
+    return cells
 
 
 def origin(folder: Path, runs: Sequence[Run]) -> list[str]:

@@ -47,7 +47,7 @@ from hope_jax.training.state import to_snapshot
 from hope_jax.training.step import checked
 from hope_jax.training.steplog import StepLog
 from hope_jax.training.summary import RunFacts
-from hope_jax.training.task_report import report_task
+from hope_jax.training.task_report import report_task, tests_of
 from hope_jax.training.workdir import CHECKPOINTS, check_shared, claim
 
 
@@ -117,6 +117,8 @@ def train(
         model = LanguageModel(config.model)
         shapes = abstract_params(config.model)
         levels = make(config, shapes)
+        for test in tests_of(config).values():  # what does not fit is told now
+            open_dataset(test, data.tokenizer, split="validation", rows=rows)
         evaluator = (Evaluator if task is None else AnswerEvaluator)(model, mesh)
 
         # ------------------------------------- state: resume, else start from nothing

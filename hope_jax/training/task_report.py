@@ -11,9 +11,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from hope_jax.config import TrainConfig
+from hope_jax.config import DataConfig, TrainConfig, override, parse_assignments
+from hope_jax.config.check import require
 from hope_jax.config.tasks import answers_of
-from hope_jax.data import TaskData
+from hope_jax.data import TaskData, open_dataset
 from hope_jax.data.tasks.show import shown
 from hope_jax.models import LanguageModel
 from hope_jax.parallel.processes import is_main
@@ -44,7 +45,15 @@ def report_task(
         say(line)
     if config.position_plot and final.write_events:
         frozen = evaluator(params, held_out, count, writes=False)
-        say(f"memory writes off: {frozen.line()}")
+        say(f"  memory writes off:\n  {frozen.line()}")
+    tests = {
+        text: evaluator(
+            params, open_dataset(data, split="validation", rows=held_out.rows), count
+        )
+        for text, data in tests_of(config).items()
+    }
+    for text, answers in tests.items():
+        say("\n".join([f"  {text}:\n  {answers.line()}", *answers.depth_lines()]))
     if is_main():
         records = read_log(workdir / LOG)
         loss_curve(records, workdir / "loss.png", {})
@@ -55,8 +64,34 @@ def report_task(
     found = {
         "held_out": dataclasses.asdict(final),
         "held_out_without_writes": frozen and dataclasses.asdict(frozen),
+        "tests": {text: dataclasses.asdict(answers) for text, answers in tests.items()},
     }
     return write_summary(config, workdir, facts, mesh, found)
+
+
+def tests_of(config: TrainConfig) -> dict[str, DataConfig]:
+    """The data of `config.tests`, by their text.
+
+    Raises:
+      ValueError: one does not fit, or changes something else than data.
+
+    >>> config = TrainConfig(data=DataConfig(task=MQARConfig()), tests=("data.length=96",))
+    >>> tests_of(config)["data.length=96"].length
+    96
+    """
+    found = {}
+    for text in config.tests:
+        changes = parse_assignments(text.split())
+        for name in changes:
+            require(
+                name.startswith("data."),
+                f"tests: {text!r} changes {name}, but a trained model is judged by other data "
+                "alone; name fields of data",
+            )
+        found[text] = override(
+            config.data, {k.removeprefix("data."): v for k, v in changes.items()}
+        )
+    return found
 
 
 def _answered(

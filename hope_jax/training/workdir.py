@@ -36,6 +36,7 @@ HARMLESS = {
     "sample_prompt",
     "position_plot",
     "ngrams",
+    "tests",
     "data.workers",
     "mesh.data",
     "mesh.fsdp",

@@ -120,3 +120,19 @@ def test_runs_that_log_otherwise_are_the_same(tmp_path):
     finish(tmp_path, "a", 1.0, eval_batches=3)
     finish(tmp_path, "b", 2.0, eval_batches=4, seed=1)
     assert rows(write_report(tmp_path))[0].startswith("|  | 1.500 (1.000 to 2.000) |")
+
+
+def test_tasks_are_told_by_their_right_answers(tmp_path):
+    for seed, share in ((0, 0.5), (1, 0.75)):
+        finish(tmp_path, f"run-{seed}", 2.0, seed=seed)
+        path = tmp_path / f"run-{seed}" / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["held_out"] = {"loss": 2.0, "accuracy": share, "chance": 0.25}
+        summary["tests"] = {"data.length=99": {"accuracy": share / 2}}
+        path.write_text(json.dumps(summary))
+    page = write_report(tmp_path)
+    assert "| held-out loss | right, % | chance, % | data.length=99 | writes off |" in page
+    line = rows(page)[0]
+    assert "| 62.5 (50.0 to 75.0) | 25.0 | 31.2 (25.0 to 37.5) |" in line
+    kept = json.loads((tmp_path / "runs.json").read_text())
+    assert kept[0]["tests"] == {"data.length=99": {"accuracy": 0.25}}

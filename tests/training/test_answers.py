@@ -1,6 +1,5 @@
 """Judging answers, and training on a task through the ordinary loop."""
 
-import dataclasses
 import json
 
 import jax
@@ -17,6 +16,7 @@ from hope_jax.config import (
     InContextConfig,
     ModelConfig,
     TrainConfig,
+    override,
 )
 from hope_jax.config.tasks import MQARConfig
 from hope_jax.data import open_dataset
@@ -39,6 +39,7 @@ CONFIG = TrainConfig(
     eval_every=2,
     eval_batches=2,
     checkpoint_every=2,
+    tests=("data.length=20 data.task.pairs=3",),
 )
 
 
@@ -57,6 +58,8 @@ def test_a_run_on_a_task_is_judged(run):
     assert found["chance"] == 0.25 and found["length"] == 12
     assert found["write_events"] > 0
     assert summary["held_out_without_writes"]["write_events"] == 0
+    (longer,) = summary["tests"].values()
+    assert longer["length"] == 20 and longer["asked"] == 3 * longer["examples"]
     log = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert sum("eval/accuracy" in record for record in log) == 2
     for name in ("loss.png", "accuracy.png"):
@@ -131,7 +134,7 @@ def test_a_cms_that_learns_within_a_text_is_judged_on_the_way():
     config = ModelConfig(
         vocab_size=9,
         dim=16,
-        depth=2,
+        depth=1,
         mixer=AttentionConfig(heads=2),
         cms=CMSConfig(hidden=16, in_context=how),
     )
@@ -146,7 +149,25 @@ def test_a_cms_that_learns_within_a_text_is_judged_on_the_way():
         judge(LanguageModel(config), params, batch | {"targets": tokens[:, 1:]})
 
 
-def test_sets_need_a_vocabulary_of_their_own(tmp_path):
-    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, vocab_size=8))
-    with pytest.raises(ValueError, match="9 token ids"):
-        train(config, tmp_path)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.vocab_size": 8}, "9 token ids"),
+        (
+            {"data.task": "formal", "data.length": 50, "tests": ()},
+            "asks which of its 3 symbols",
+        ),
+        ({"tests": ("data.length=7",)}, "2 pairs and as many questions"),
+        ({"tests": ("steps=2",)}, "changes steps, but"),
+        ({"tests": ("data.task.pair=2",)}, "did you mean 'pairs'"),
+        ({"tests": ("data.task.keys=5",)}, "not those of the given tokenizer"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_the_first_step(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(override(CONFIG, changes), tmp_path)
+
+
+def test_tests_are_of_a_task():
+    with pytest.raises(ValueError, match="data.task is None"):
+        TrainConfig(tests=("data.length=20",))

@@ -10,10 +10,26 @@ from typing import Union
 
 from hope_jax.config.tasks.babilong import BabilongConfig
 from hope_jax.config.tasks.base import Answers, BaseTask, answers_of
+from hope_jax.config.tasks.copying import CompressionConfig, CopyingConfig, InductionConfig
+from hope_jax.config.tasks.formal import FormalConfig
+from hope_jax.config.tasks.group import GroupConfig
+from hope_jax.config.tasks.memorization import MemorizationConfig
 from hope_jax.config.tasks.mqar import MQARConfig
 from hope_jax.config.tasks.needle import NeedleConfig
+from hope_jax.config.tasks.recall import RecallConfig
 
-_KINDS = (BabilongConfig, MQARConfig, NeedleConfig)
+_KINDS = (
+    BabilongConfig,
+    CompressionConfig,
+    CopyingConfig,
+    FormalConfig,
+    GroupConfig,
+    InductionConfig,
+    MemorizationConfig,
+    MQARConfig,
+    NeedleConfig,
+    RecallConfig,
+)
 
 TaskConfig = Union[_KINDS]  # noqa: UP007 - of a tuple
 
@@ -24,8 +40,15 @@ __all__ = [
     "Answers",
     "BabilongConfig",
     "BaseTask",
+    "CompressionConfig",
+    "CopyingConfig",
+    "FormalConfig",
+    "GroupConfig",
+    "InductionConfig",
     "MQARConfig",
+    "MemorizationConfig",
     "NeedleConfig",
+    "RecallConfig",
     "TaskConfig",
     "answers_of",
 ]

@@ -19,9 +19,9 @@ class MQAR:
     >>> task = MQAR(MQARConfig(pairs=2, keys=4, values=4), length=8)
     >>> example = task.example(np.random.default_rng(0))
     >>> " ".join(task.symbols[i] for i in example.inputs_T)
-    'k3 v3 k2 v1 k3 . k2 .'
+    'k2 v1 k3 v1 k2 . k3 .'
     >>> [task.symbols[i] for i in example.targets_T[example.asked_T]]
-    ['v3', 'v1']
+    ['v1', 'v1']
     """
 
     def __init__(self, config: MQARConfig, length: int):

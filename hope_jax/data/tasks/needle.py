@@ -30,10 +30,9 @@ class Needle:
     >>> task = Needle(NeedleConfig(digits=3), 300, find_split(None, None, "train"))
     >>> example = task.example(np.random.default_rng(0))
     >>> len(example.inputs_T), f"{example.depth:.2f}"
-    (300, '0.60')
-    >>> print(task.tokenizer.decode(example.inputs_T[-64:]).decode())
-    <BLANKLINE>
-    What is the number of hijoru? The number of hijoru is 466.
+    (300, '0.53')
+    >>> print(task.tokenizer.decode(example.inputs_T[-58:]).decode())
+    What is the number of zazila? The number of zazila is 481.
     """
 
     def __init__(self, config: NeedleConfig, length: int, text: PreparedSplit):

@@ -26,7 +26,7 @@ class Numbers:
       held_out: which split.
 
     >>> sorted(Numbers(20, held_out=True).draw(np.random.default_rng(0), 4))
-    [0, 3, 11, 14]
+    [0, 11, 14, 17]
     """
 
     size: int

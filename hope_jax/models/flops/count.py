@@ -78,6 +78,8 @@ def flops_per_token(config: ModelConfig, length: int) -> Flops:
     mixer = _MIXERS[kind](config, length)
     cms = feed_forward(config, config.cms_hidden)
     head = float(2 * dim * config.vocab_rows)
+    if config.reconstruct:
+        head += 8 * dim**2  # two products, twice as wide between them
     how = config.cms.in_context
     return Flops(
         mixer=float(config.depth * mixer),
