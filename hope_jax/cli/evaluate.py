@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from hope_jax.evaluation import Measurement
 
+SHOWN_PARTS = 10  # of a figure; more of them are in the file of --out alone
 HELP = "measure a finished model on texts and benchmarks"
 
 
@@ -171,7 +172,8 @@ def table(measurements: Sequence[Measurement]) -> rich.table.Table:
         "CMS updates",
     ):
         result.add_column(name, justify="right", no_wrap=True)
-    for one in measurements:
+    parts = lambda one: one.parts if len(one.parts) <= SHOWN_PARTS else ()
+    for one in [each for whole in measurements for each in (whole, *parts(whole))]:
         work = one.work
         result.add_row(
             one.task,

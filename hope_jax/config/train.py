@@ -18,7 +18,7 @@ class DataConfig:
 
     `path` is a folder written by `hope prepare`; None means the corpus shipped with the
     package, which is prepared on first use under the cache folder. With a `task` the windows
-    are its examples, which nothing but its rule makes.
+    are its examples, which nothing but its rule makes, or its rule and the text of `path`.
     """
 
     task: TaskConfig | None = None

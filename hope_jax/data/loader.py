@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hope_jax.config import DataConfig
-from hope_jax.config.paths import local_path
 from hope_jax.data.batches import Batches, Dataset
-from hope_jax.data.builder import Parts
-from hope_jax.data.cache import prepared_corpus
-from hope_jax.data.manifest import Manifest
-from hope_jax.data.records import TokenStream
+from hope_jax.data.prepared import find_split, more_text
 from hope_jax.data.tasks.dataset import open_task
-from hope_jax.data.tokenizers import Tokenizer, load_tokenizer
-from hope_jax.data.verify import check_sizes
+from hope_jax.data.tokenizers import Tokenizer
 from hope_jax.data.windows import Windows
 
 
@@ -56,45 +51,29 @@ def open_dataset(
 def _open_text(
     config: DataConfig, tokenizer: Tokenizer | None, split: str, rows: tuple[int, ...]
 ) -> Dataset:
-    folder = local_path(config.path, "data.path") if config.path else prepared_corpus()
-    manifest = Manifest.read(folder)
-    if split not in manifest.splits:
-        raise ValueError(f"{folder} has no split {split!r}; it has {list(manifest.splits)}")
-    saved = load_tokenizer(folder)
-    if saved.fingerprint != manifest.fingerprint:
+    prepared = find_split(config.path, tokenizer, split)
+    folder, info = prepared.folder, prepared.info
+    if info.tokens < config.length + 1:
         raise ValueError(
-            f"the tokenizer in {folder} is {_name(saved)}, but its tokens were made with "
-            f"{manifest.tokenizer} {manifest.fingerprint}; prepare the data again"
+            f"the {split} split of {folder} has {info.tokens} tokens, one window of "
+            f"data.length {config.length} needs {config.length + 1}; use a smaller data.length "
+            f"or {more_text(split)}"
         )
-    if tokenizer is not None and tokenizer.fingerprint != manifest.fingerprint:
-        raise ValueError(
-            f"{folder} was made with tokenizer {_name(saved)}, not with the given "
-            f"{_name(tokenizer)}; prepare the text again with that one"
-        )
-    tokens = manifest.splits[split].tokens
-    if tokens < config.length + 1:
-        raise ValueError(
-            f"the {split} split of {folder} has {tokens} tokens, one window of data.length "
-            f"{config.length} needs {config.length + 1}; use a smaller data.length or "
-            f"{_more(split)}"
-        )
-    info = manifest.splits[split]
-    check_sizes(folder, info.shards)
     windows = Windows(
-        stream=TokenStream(Parts(folder, split, info.records, manifest.part), info.streams),
+        stream=prepared.stream,
         length=config.length,
         seed=config.seed if split == "train" else None,
         documents=config.reset == "document",
     )
     if split != "train" and len(windows) < config.batch:
         raise ValueError(
-            f"the {split} split of {folder} has {tokens} tokens = {len(windows)} windows of "
-            f"data.length {config.length}, fewer than data.batch {config.batch}; use a "
-            f"smaller batch or length, or {_more(split)}"
+            f"the {split} split of {folder} has {info.tokens} tokens = {len(windows)} windows "
+            f"of data.length {config.length}, fewer than data.batch {config.batch}; use a "
+            f"smaller batch or length, or {more_text(split)}"
         )
     return Dataset(
-        tokenizer=saved,
-        manifest=manifest,
+        tokenizer=prepared.tokenizer,
+        manifest=prepared.manifest,
         split=split,
         source=windows,
         identity={
@@ -106,13 +85,3 @@ def _open_text(
         rows=rows,
         workers=config.workers,
     )
-
-
-def _name(tokenizer: Tokenizer) -> str:
-    return f"{tokenizer.name} {tokenizer.fingerprint}"
-
-
-def _more(split: str) -> str:
-    if split == "train":
-        return "more text"
-    return "a larger held-out part (hope prepare --validation)"

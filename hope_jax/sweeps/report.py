@@ -103,7 +103,7 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
 def kept(folder: Path, runs: Sequence[Run]) -> str:
     """JSON with a line per run: its summary without losses by position and samples.
 
-    Of `data.path` only the last part is kept: where data lay says nothing to others.
+    Of the folders of data only the last part is kept: where they lay says nothing to others.
     """
     lines = []
     for run in runs:
@@ -117,6 +117,8 @@ def kept(folder: Path, runs: Sequence[Run]) -> str:
         data = dict(facts["config"]["data"])
         if data["path"] is not None:
             data["path"] = Path(data["path"]).name
+        if (data.get("task") or {}).get("stories") is not None:
+            data["task"] = {**data["task"], "stories": Path(data["task"]["stories"]).name}
         facts["config"] = {**facts["config"], "data": data}
         name = run.path.relative_to(folder).as_posix()
         facts["tokens_per_second"] = run.tokens_per_second

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -10,16 +11,37 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hope_jax.config.tasks import answers_of
 from hope_jax.data import TaskData
 from hope_jax.models import LanguageModel
 from hope_jax.parallel import one_device, place_batch, replicated
 from hope_jax.training.objective import EVENTS, judge
+
+DEPTHS = 5  # bins that accuracy is told by
+
+
+@dataclasses.dataclass(frozen=True)
+class AtDepth:
+    """How the examples were answered in which what is asked stands between two depths.
+
+    Attributes:
+      start: from 0, the start of the text around it.
+      stop: up to 1, its end.
+      accuracy: as of `Answers`; None where there are no examples.
+      error: standard error of `accuracy`; None for fewer than two examples.
+      examples: that there are.
+    """
+
+    start: float
+    stop: float
+    accuracy: float | None
+    error: float | None
+    examples: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +60,8 @@ class Answers:
       asked: answers that were asked for.
       length: tokens of an example.
       write_events: memory updates that happened; 0 with writes off or without memories.
+      by_depth: the same accuracy apart for `DEPTHS` equal parts of the text, if the examples
+        have a depth.
     """
 
     loss: float
@@ -50,15 +74,26 @@ class Answers:
     asked: int
     length: int
     write_events: int
+    by_depth: tuple[AtDepth, ...] | None = None
 
     def line(self) -> str:
         """The figures in one line."""
         return (
             f"held-out loss {self.loss:.4f}  right {100 * self.accuracy:.2f} % "
-            f"(standard error {100 * self.error:.2f}, chance {100 * self.chance:.2f})  of "
+            f"(standard error {100 * self.error:.2f}, chance {100 * self.chance:.3g})  of "
             f"{self.asked:,} answers in {self.examples:,} examples of {self.length:,} tokens  "
             f"memory updates {self.write_events:,}"
         )
+
+    def depth_lines(self) -> list[str]:
+        """A line for every depth that has examples."""
+        return [
+            f"  depth {part.start:.1f} to {part.stop:.1f}: right {100 * part.accuracy:.2f} % "
+            f"(standard error {_percent(part.error)}, chance {100 * self.chance:.3g})  of "
+            f"{part.examples:,} examples"
+            for part in self.by_depth or ()
+            if part.examples
+        ]
 
     def logged(self) -> dict[str, float]:
         """What the log of a run holds of it."""
@@ -100,54 +135,89 @@ class AnswerEvaluator:
 
         `on_batch` is called after each.
         """
-        key, parts = answers_of(held_out.source.config), []
+        parts = []
         with contextlib.closing(iter(held_out)) as reader:
             for batch in itertools.islice(reader, batches):
                 batch = place_batch(batch, held_out.rows, held_out.batch, self._mesh)
-                read = self._read(params, batch, writes=writes)
-                targets = batch["tokens"][:, 1:] if key == "tokens" else batch[key]
-                parts.append(jax.device_get((*read, targets, batch["weight"] > 0)))
+                parts.append(jax.device_get(self._read(params, batch, writes=writes)))
                 on_batch()
-        losses_B, right_BT, events, targets_BT, asked_BT = zip(*parts, strict=True)
-        counted = _count(
-            np.concatenate(right_BT), np.concatenate(asked_BT), np.concatenate(targets_BT)
-        )
-        tokens, examples, common_tokens, common_examples = counted
+        read = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+        asked_NT = read.asked_BT
+        hit_NT = read.right_BT & asked_NT
+        tokens = hit_NT.sum(axis=1) / asked_NT.sum(axis=1)
+        examples = (hit_NT == asked_NT).all(axis=1).astype(np.float64)
         by_example = held_out.source.config.judged == "example"
         scores = examples if by_example else tokens
         chance = held_out.source.task.chance
         if chance is None:
-            chance = float((common_examples if by_example else common_tokens).mean())
+            chance = _commonest(read.targets_BT, asked_NT, by_example)
         return Answers(
-            loss=float(np.concatenate(losses_B).astype(np.float64).mean()),
+            loss=float(read.loss_B.astype(np.float64).mean()),
             accuracy=float(scores.mean()),
-            error=float(scores.std(ddof=1) / math.sqrt(len(scores)))
-            if len(scores) > 1
-            else 0.0,
+            error=_error(scores) or 0.0,
             chance=chance,
             tokens_right=float(tokens.mean()),
             examples_right=float(examples.mean()),
             examples=len(scores),
-            asked=int(sum(asked.sum() for asked in asked_BT)),
-            length=asked_BT[0].shape[1],
-            write_events=round(float(sum(events))),
+            asked=int(asked_NT.sum()),
+            length=asked_NT.shape[1],
+            write_events=round(float(read.events_1.sum())),
+            by_depth=None if read.depth_B is None else _by_depth(scores, read.depth_B),
         )
 
 
-def _read(model: LanguageModel, params: Any, batch: dict[str, jax.Array], *, writes: bool):
+@flax.struct.dataclass
+class _Read:
+    """What is to be known of a batch, on every process."""
+
+    loss_B: jax.Array
+    right_BT: jax.Array
+    asked_BT: jax.Array
+    targets_BT: jax.Array
+    depth_B: jax.Array | None
+    events_1: jax.Array
+
+
+def _read(
+    model: LanguageModel, params: Any, batch: dict[str, jax.Array], *, writes: bool
+) -> _Read:
     judged = judge(model, params, batch, writes=writes)
     events = sum(value for name, value in judged.stats.items() if name.endswith(EVENTS))
-    loss_B = (judged.loss_BT * batch["weight"]).mean(axis=1)
-    return loss_B, judged.right_BT, jnp.asarray(events)
+    return _Read(
+        loss_B=(judged.loss_BT * batch["weight"]).mean(axis=1),
+        right_BT=judged.right_BT,
+        asked_BT=batch["weight"] > 0,
+        targets_BT=batch.get("legal", batch.get("targets", batch["tokens"][:, 1:])),
+        depth_B=batch.get("depth"),
+        events_1=jnp.asarray(events)[None],
+    )
 
 
-def _count(right_NT: np.ndarray, asked_NT: np.ndarray, targets_NT: np.ndarray):
-    """By example: share right, all right, and both for the commonest answer of all."""
-    answers = targets_NT[asked_NT]
-    common = np.bincount(answers).argmax()
+def _error(scores: np.ndarray) -> float | None:
+    """Standard error of the mean."""
+    return float(scores.std(ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else None
+
+
+def _commonest(targets_NT: np.ndarray, asked_NT: np.ndarray, by_example: bool) -> float:
+    """Accuracy of the answer that is right most often: a token, or all of an example's."""
+    if by_example:
+        answers = zip(targets_NT, asked_NT, strict=True)
+        count = collections.Counter(targets[asked].tobytes() for targets, asked in answers)
+        return max(count.values()) / len(asked_NT)
+    hit_NT = targets_NT == np.bincount(targets_NT[asked_NT]).argmax()
+    return float(((hit_NT & asked_NT).sum(axis=1) / asked_NT.sum(axis=1)).mean())
+
+
+def _by_depth(scores: np.ndarray, depths: np.ndarray) -> tuple[AtDepth, ...]:
+    where = np.minimum((depths * DEPTHS).astype(int), DEPTHS - 1)
     found = []
-    for hit_NT in (right_NT, targets_NT == common):
-        share_N = (hit_NT & asked_NT).sum(axis=1) / asked_NT.sum(axis=1)
-        found += [share_N, (hit_NT | ~asked_NT).all(axis=1).astype(np.float64)]
-    tokens, examples, common_tokens, common_examples = found
-    return tokens, examples, common_tokens, common_examples
+    for part in range(DEPTHS):
+        some = scores[where == part]
+        accuracy = float(some.mean()) if len(some) else None
+        start, stop = part / DEPTHS, (part + 1) / DEPTHS
+        found.append(AtDepth(start, stop, accuracy, _error(some), len(some)))
+    return tuple(found)
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{100 * share:.2f}"

@@ -104,7 +104,8 @@ def train(
 
         # ------------------------------------------------------------------ data
         rows = local_rows(config.data.batch, mesh)
-        if config.data.path is None and config.data.task is None:
+        task = config.data.task
+        if config.data.path is None and (task is None or task.over == "text"):
             on_main(lambda: str(prepared_corpus()))  # once, before several open it
         data = open_dataset(config.data, split="train", rows=rows)
         held_out = open_dataset(config.data, data.tokenizer, split="validation", rows=rows)
@@ -116,10 +117,9 @@ def train(
         model = LanguageModel(config.model)
         shapes = abstract_params(config.model)
         levels = make(config, shapes)
-        task = config.data.task is not None
         for test in tests_of(config).values():  # what does not fit is told now
             open_dataset(test, data.tokenizer, split="validation", rows=rows)
-        evaluator = (AnswerEvaluator if task else Evaluator)(model, mesh)
+        evaluator = (Evaluator if task is None else AnswerEvaluator)(model, mesh)
 
         # ------------------------------------- state: resume, else start from nothing
         checkpoints = CheckpointManager(
@@ -207,7 +207,7 @@ def train(
             **clock.read(),
         )
         trained = (config, workdir, facts, model, state.params)
-        if task:
+        if task is not None:
             summary = report_task(*trained, held_out, evaluator, mesh, display.say)
         else:
             summary = report(*trained, data, held_out, evaluator, mesh, display.say)

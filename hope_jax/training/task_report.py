@@ -41,10 +41,11 @@ def report_task(
     """Evaluate, draw, show, tell, and write `summary.json`; returns its content."""
     count = max(-(-EXAMPLES // config.data.batch), config.eval_batches)
     final, frozen = evaluator(params, held_out, count), None
-    say(final.line())
+    for line in (final.line(), *final.depth_lines()):
+        say(line)
     if config.position_plot and final.write_events:
         frozen = evaluator(params, held_out, count, writes=False)
-        say(f"  memory writes off: right {100 * frozen.accuracy:.2f} %")
+        say(f"  memory writes off:\n  {frozen.line()}")
     tests = {
         text: evaluator(
             params, open_dataset(data, split="validation", rows=held_out.rows), count
@@ -52,7 +53,7 @@ def report_task(
         for text, data in tests_of(config).items()
     }
     for text, answers in tests.items():
-        say(f"  {text}:\n  {answers.line()}")
+        say("\n".join([f"  {text}:\n  {answers.line()}", *answers.depth_lines()]))
     if is_main():
         records = read_log(workdir / LOG)
         loss_curve(records, workdir / "loss.png", {})
@@ -74,6 +75,7 @@ def tests_of(config: TrainConfig) -> dict[str, DataConfig]:
     Raises:
       ValueError: one does not fit, or changes something else than data.
 
+    >>> from hope_jax.config.tasks import MQARConfig
     >>> config = TrainConfig(data=DataConfig(task=MQARConfig()), tests=("data.length=96",))
     >>> tests_of(config)["data.length=96"].length
     96

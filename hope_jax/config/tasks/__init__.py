@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from typing import Union
 
+from hope_jax.config.tasks.babilong import BabilongConfig
 from hope_jax.config.tasks.base import Answers, BaseTask, answers_of
 from hope_jax.config.tasks.copying import CompressionConfig, CopyingConfig, InductionConfig
 from hope_jax.config.tasks.formal import FormalConfig
 from hope_jax.config.tasks.group import GroupConfig
 from hope_jax.config.tasks.memorization import MemorizationConfig
 from hope_jax.config.tasks.mqar import MQARConfig
+from hope_jax.config.tasks.needle import NeedleConfig
 from hope_jax.config.tasks.recall import RecallConfig
 
 _KINDS = (
+    BabilongConfig,
     CompressionConfig,
     CopyingConfig,
     FormalConfig,
@@ -24,6 +27,7 @@ _KINDS = (
     InductionConfig,
     MemorizationConfig,
     MQARConfig,
+    NeedleConfig,
     RecallConfig,
 )
 
@@ -34,6 +38,7 @@ TASK_CONFIGS: dict[str, type] = {kind.type: kind for kind in _KINDS}
 __all__ = [
     "TASK_CONFIGS",
     "Answers",
+    "BabilongConfig",
     "BaseTask",
     "CompressionConfig",
     "CopyingConfig",
@@ -42,6 +47,7 @@ __all__ = [
     "InductionConfig",
     "MQARConfig",
     "MemorizationConfig",
+    "NeedleConfig",
     "RecallConfig",
     "TaskConfig",
     "answers_of",

@@ -22,12 +22,14 @@ class BaseTask:
     """Fields of every task.
 
     `answers` says what a model is to answer (see `Answers`), `judged` whether an example counts
-    by its share of right answers ("token") or is right only if all of them are ("example").
+    by its share of right answers ("token") or is right only if all of them are ("example"), and
+    `over` whether a task has symbols of its own or is set in the text of `data.path`.
     """
 
     type: ClassVar[str]
     answers: ClassVar[Answers]
     judged: ClassVar[Literal["token", "example"]] = "token"
+    over: ClassVar[Literal["symbols", "text"]] = "symbols"
 
     examples: int | None = None  # in training, read again and again; None: never the same
 

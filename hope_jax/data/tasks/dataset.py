@@ -13,8 +13,9 @@ import numpy as np
 from hope_jax.config import DataConfig, to_dict
 from hope_jax.config.tasks import TaskConfig, answers_of
 from hope_jax.data.batches import Batches
-from hope_jax.data.tasks.registry import make_task
-from hope_jax.data.tasks.task import Example, Task
+from hope_jax.data.prepared import find_split
+from hope_jax.data.tasks.registry import make_task, make_text_task
+from hope_jax.data.tasks.task import Example, SymbolTask, Task
 from hope_jax.data.tokenizers import SymbolTokenizer, Tokenizer
 
 HELD_OUT = 1 << 20  # examples of a held-out pass; more than anyone reads
@@ -66,7 +67,8 @@ class TaskRows:
 
         `tokens` int32 `[T + 1]`, `reset` bool `[T]`, and `weight` float32 `[T]`: 0 where
         nothing is asked, and of mean 1, so that every example counts the same. If the answers
-        are not in the text, `targets` or `legal`, int32 `[T]`.
+        are not in the text, `targets` or `legal`, int32 `[T]`. A held-out example also has its
+        `depth`, float32 `[]`, if there is one; training has no use for it.
         """
         example = self.example(number)
         length = len(example.inputs_T)
@@ -77,6 +79,8 @@ class TaskRows:
         row = {"tokens": tokens, "reset": reset, "weight": asked * (length / asked.sum())}
         if self.config.answers != "next":
             row[answers_of(self.config)] = example.targets_T
+        if self.split != "train" and example.depth is not None:
+            row["depth"] = np.float32(example.depth)
         return row
 
 
@@ -97,19 +101,19 @@ def open_task(
     """The examples of `config.task`.
 
     Raises:
-      ValueError: no such split, a length that does not fit, or the tokenizer of another task.
+      ValueError: no such split, a length that does not fit, the tokenizer of another task or
+        text, or a file that is missing or wrong.
     """
     if split not in _SPLITS:
         raise ValueError(f"a task has no split {split!r}; it has {list(_SPLITS)}")
-    task = make_task(config.task, config.length)
-    own = SymbolTokenizer(task.symbols)
-    if tokenizer is not None and tokenizer.fingerprint != own.fingerprint:
-        raise ValueError(
-            f"task {config.task.type} has {own.vocab_size} symbols, {own.fingerprint}, and not "
-            f"those of the given tokenizer ({tokenizer.name}, {tokenizer.vocab_size} ids, "
-            f"{tokenizer.fingerprint}); use the fields that the model was trained with"
-        )
-    plain = json.dumps(to_dict(config.task), sort_keys=True)
+    if config.task.over == "text":
+        text = find_split(config.path, tokenizer, split)
+        task = make_text_task(config.task, config.length, text)
+        own, source = task.tokenizer, task.source
+    else:
+        task = make_task(config.task, config.length)
+        own, source = _symbols(config.task, task, tokenizer), ""
+    plain = json.dumps(to_dict(config.task), sort_keys=True) + source
     seed = config.seed if split == "train" else None
     return TaskData(
         tokenizer=own,
@@ -124,3 +128,16 @@ def open_task(
         rows=rows,
         workers=config.workers,
     )
+
+
+def _symbols(
+    config: TaskConfig, task: SymbolTask, tokenizer: Tokenizer | None
+) -> SymbolTokenizer:
+    own = SymbolTokenizer(task.symbols)
+    if tokenizer is not None and tokenizer.fingerprint != own.fingerprint:
+        raise ValueError(
+            f"task {config.type} has {own.vocab_size} symbols, {own.fingerprint}, and not "
+            f"those of the given tokenizer ({tokenizer.name}, {tokenizer.vocab_size} ids, "
+            f"{tokenizer.fingerprint}); use the fields that the model was trained with"
+        )
+    return own

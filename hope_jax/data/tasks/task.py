@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from hope_jax.data.tokenizers import Tokenizer
+
 
 @dataclasses.dataclass(frozen=True)
 class Example:
@@ -18,28 +20,52 @@ class Example:
         "legal" the tokens that may come next, the n-th as bit n. Anything where none is asked.
       asked_T: bool `[T]` where an answer is asked.
       last: the token that follows the text, for answers of the kind "next".
+      depth: where in the text around it what is asked stands, from 0 (the start) to 1; None
+        if a task has no such place.
     """
 
     inputs_T: np.ndarray
     targets_T: np.ndarray
     asked_T: np.ndarray
     last: int = 0
+    depth: float | None = None
 
 
 class Task(Protocol):
     """A task of one configuration and length.
 
     Attributes:
-      symbols: the name of every token id, without spaces.
       chance: share of right answers of a guess that has read nothing; None: the commonest
         answer of the examples at hand is that guess.
     """
 
-    symbols: tuple[str, ...]
     chance: float | None
 
     def example(self, rng: np.random.Generator) -> Example:
         """Draw an example; all that is random in it comes from `rng`."""
+
+
+class SymbolTask(Task, Protocol):
+    """A task with a vocabulary of its own.
+
+    Attributes:
+      symbols: the name of every token id, without spaces.
+    """
+
+    symbols: tuple[str, ...]
+
+
+class TextTask(Task, Protocol):
+    """A task set in prepared text, for one of its splits.
+
+    Attributes:
+      tokenizer: that of the text.
+      source: hash of all that was read from files; with the configuration, it says which
+        examples there are.
+    """
+
+    tokenizer: Tokenizer
+    source: str
 
 
 def blank_example(length: int, fill: int = 0) -> Example:
@@ -49,6 +75,24 @@ def blank_example(length: int, fill: int = 0) -> Example:
         targets_T=np.zeros(length, np.int32),
         asked_T=np.zeros(length, bool),
     )
+
+
+def text_example(text_T: np.ndarray, answer: int, depth: float | None) -> Example:
+    """An example whose text ends with the answer.
+
+    Args:
+      text_T: int32 `[T]` the whole text.
+      answer: how many of its last tokens are the answer.
+      depth: as an example has it.
+
+    >>> example = text_example(np.array([7, 8, 9, 5], np.int32), answer=2, depth=None)
+    >>> example.targets_T[example.asked_T]
+    array([9, 5], dtype=int32)
+    """
+    targets_T = np.append(text_T[1:], np.int32(0))  # nothing is asked of the last token
+    asked_T = np.zeros(len(text_T), bool)
+    asked_T[-answer - 1 : -1] = True
+    return Example(text_T, targets_T, asked_T, depth=depth)
 
 
 def names(prefix: str, count: int) -> tuple[str, ...]:

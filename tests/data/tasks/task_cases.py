@@ -1,6 +1,7 @@
 """Small configurations of every task, with a length that fits and one that does not."""
 
 from hope_jax.config.tasks import (
+    BabilongConfig,
     CompressionConfig,
     CopyingConfig,
     FormalConfig,
@@ -8,12 +9,17 @@ from hope_jax.config.tasks import (
     InductionConfig,
     MemorizationConfig,
     MQARConfig,
+    NeedleConfig,
     RecallConfig,
 )
 
-# configuration, tokens of a text, a length that is too short (None: any will do)
+# configuration, tokens of a text, a length that is too short (None: any will do); the stories
+# of bAbI are put in by the tests
 CASES = {
+    "babilong": (BabilongConfig(), 300, 60),
     "mqar": (MQARConfig(pairs=3, keys=8, values=5), 20, 11),
+    "niah": (NeedleConfig(digits=2), 240, 160),
+    "niah_multikey": (NeedleConfig(form="multikey", digits=2, needles=2), 300, 200),
     "recall": (RecallConfig(keys=4, values=4), 24, 8),
     "noisy_recall": (RecallConfig(keys=4, values=4, noise=0.3), 32, 8),
     "fuzzy_recall": (RecallConfig(keys=4, values=4, motif=3), 40, 24),
