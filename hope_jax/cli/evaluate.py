@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
     from hope_jax.evaluation import Measurement
 
-SHOWN_PARTS = 10  # of a figure; more of them are in the file of --out alone
 HELP = "measure a finished model on texts and benchmarks"
 
 
@@ -172,8 +171,7 @@ def table(measurements: Sequence[Measurement]) -> rich.table.Table:
         "CMS updates",
     ):
         result.add_column(name, justify="right", no_wrap=True)
-    parts = lambda one: one.parts if len(one.parts) <= SHOWN_PARTS else ()
-    for one in [each for whole in measurements for each in (whole, *parts(whole))]:
+    for one in measurements:
         work = one.work
         result.add_row(
             one.task,

@@ -79,8 +79,16 @@ def measure_task(
         level_updates=found.examples * levels,
     )
     name = f"{NAME} {config.task.type}"
-    return [
-        Measurement(
-            name, "acc", found.accuracy, found.examples, read, found.error, found.chance
+    figure = functools.partial(Measurement, metric="acc", work=read, chance=found.chance)
+    whole = figure(name, value=found.accuracy, items=found.examples, standard_error=found.error)
+    by_depth = [
+        figure(
+            f"  at depth {part.start:.1f} to {part.stop:.1f}",
+            value=part.accuracy,
+            items=part.examples,
+            standard_error=part.error,
         )
+        for part in found.by_depth or ()
+        if part.accuracy is not None
     ]
+    return [whole, *by_depth]
