@@ -4,11 +4,13 @@
     hope report runs/formal --best optim.lr
 
 A variant is a mixer and a language, such as "hope/parity". Training has strings of 2 to 50
-symbols, as the first bin of the table; the second bin, 51 to 100, is judged at the end. The
-self-modifying memory reads and writes token by token (`chunk=1`), the only way in which its
-state moves by more than a linear map; in chunks it is linear within each, as DeltaNet is.
-Two layers of width 64. No mixer here has positions of its own but attention, whose rotations
-are its only way to count.
+symbols, as the first bin of the table; the second bin, 51 to 100, is judged at the end. Two
+layers of width 32, equal in parameters. No mixer has positions of its own but attention.
+
+HOPE has matrix memories (Eqs. 92-93) that read and write token by token (`chunk=1`): what one
+token writes then decides the next one's key, value and rate. At a rate of 1 the L2 objective
+with delta gradient descent turns a memory round along its key (1 - 2 eta = -1), which is how a
+state can count modulo two; within a longer chunk the rate is limited to less.
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ from hope_jax.data.tasks import make_task
 from hope_jax.models import match_params
 
 LANGUAGES = ("parity", "aa", "abab", "anbn", "anbncn", "shuffle2")
-WIDTH, PARAMETERS = 64, 100_000
+WIDTH, PARAMETERS = 32, 40_000
 MIXERS = {
-    "hope": SelfModifyingConfig(heads=1, chunk=1),
+    "hope": SelfModifyingConfig(heads=1, chunk=1, memory="linear"),
     "lstm": LSTMConfig(),
     "transformer": AttentionConfig(heads=2),
     "linear_attention": LinearAttentionConfig(heads=1),
@@ -54,7 +56,7 @@ def get_config(variant: str = "hope/parity") -> TrainConfig:
             f"variant {variant!r}; give MIXER/LANGUAGE, of {', '.join(MIXERS)} and "
             f"{', '.join(LANGUAGES)}"
         )
-    data = DataConfig(task=FormalConfig(language=language), batch=64, length=50)
+    data = DataConfig(task=FormalConfig(language=language), batch=32, length=50)
     symbols = make_task(data.task, data.length).symbols
     return TrainConfig(
         name=variant.replace("/", "-"),
@@ -66,11 +68,11 @@ def get_config(variant: str = "hope/parity") -> TrainConfig:
             cms=CMSConfig(periods=(1,)),
         ),
         data=data,
-        optim=OptimConfig(lr=3e-3, warmup=100, end_lr=0.05),
-        steps=1500,
-        eval_every=500,
+        optim=OptimConfig(lr=3e-3, warmup=50, end_lr=0.05),
+        steps=800,
+        eval_every=200,
         log_every=50,
-        checkpoint_every=500,
+        checkpoint_every=400,
         tests=(SECOND_BIN,),
     )
 
