@@ -11,6 +11,7 @@ of WikiText-2, trained in windows of 256. The learning rates are those that were
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 from pathlib import Path
 
@@ -32,7 +33,10 @@ RATES = {
 
 def get_config(variant: str = "hope") -> TrainConfig:
     """The run of one mixer."""
-    return _EQUAL_BUDGET["get_config"](variant)
+    config = _EQUAL_BUDGET["get_config"](variant)
+    return dataclasses.replace(
+        config, optim=dataclasses.replace(config.optim, lr=RATES[variant])
+    )
 
 
 finish = _EQUAL_BUDGET["finish"]
@@ -40,7 +44,4 @@ finish = _EQUAL_BUDGET["finish"]
 
 def sweep():
     """Seven mixers, three seeds each."""
-    for variant, rate in RATES.items():
-        yield from grid(
-            {"variant": [variant], "optim.lr": [rate], ("seed", "data.seed"): [0, 1, 2]}
-        )
+    yield from grid({"variant": [*RATES], ("seed", "data.seed"): [0, 1, 2]})

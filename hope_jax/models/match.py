@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from hope_jax.config import ModelConfig, TrainConfig
 from hope_jax.models.init import count_params
 
 
+@functools.lru_cache(maxsize=1024)  # points of a sweep that differ in a rate have one model
 def match_params(config: ModelConfig, target: int, tolerance: float = 0.01) -> ModelConfig:
     """Choose the CMS hidden width so that the model has about `target` parameters.
 

@@ -1,0 +1,151 @@
+"""A table of models by tasks, from the runs of a sweep over tasks.
+
+    python experiments/tasks/report.py runs/formal --out experiments/results/formal_languages
+    python experiments/tasks/report.py runs/mad --out experiments/results/mad
+
+Every model stands at the learning rate with the lowest held-out loss, mean over seeds, and the
+lowest and highest in brackets where they differ; after a slash the same of the tests (such as
+longer texts). `runs.json` beside the page has all figures of all runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from hope_jax.sweeps.collect import Run, differing, find_runs
+from hope_jax.sweeps.report import Group, at_best, group, kept, origin
+
+NAMES = {"self_modifying": "HOPE", "attention": "Transformer++"}
+RATE = "optim.lr"
+
+
+def task_of(run: Run) -> str:
+    """What a column is called."""
+    fields = run.fields
+    kind = fields["data.task.type"]
+    if kind == "formal":
+        return fields["data.task.language"]
+    if kind == "recall" and fields["data.task.noise"]:
+        return "noisy recall"
+    if kind == "recall" and fields["data.task.motif"] > 1:
+        return "fuzzy recall"
+    return kind
+
+
+def model_of(run: Run) -> str:
+    """What a row is called."""
+    kind = run.fields["model.mixer.type"]
+    return NAMES.get(kind, kind.replace("_", " "))
+
+
+def page(folder: Path, out: Path) -> str:
+    """Write `README.md`, `runs.json` and a plot; returns the page.
+
+    Raises:
+      ValueError: there is no finished run, or one of text.
+    """
+    runs = find_runs(folder)
+    for run in runs:
+        if run.fields.get("data.task.type") is None:
+            raise ValueError(f"{run.path} is a run on text; this page is of tasks")
+    fields = differing(runs)
+    groups = group(runs, fields)
+    best = at_best(groups, RATE) if RATE in fields else groups
+    cells: dict[tuple[str, str], Group] = {
+        (model_of(one.runs[0]), task_of(one.runs[0])): one for one in best
+    }
+    tasks = list(dict.fromkeys(task_of(run) for run in runs))
+    models = sorted(
+        dict.fromkeys(model_of(run) for run in runs),
+        key=lambda model: (
+            -statistics.fmean(
+                _mean(cells[model, task]) for task in tasks if (model, task) in cells
+            )
+        ),
+    )
+    lines = [["model", *tasks], ["---"] + ["---:"] * len(tasks)]
+    for model in models:
+        lines.append([model, *(_cell(cells.get((model, task))) for task in tasks)])
+    chance = [
+        f"{100 * next(r for r in runs if task_of(r) == task).summary['held_out']['chance']:.1f}"
+        for task in tasks
+    ]
+    lines.append(["chance", *chance])
+    out.mkdir(parents=True, exist_ok=True)
+    plot(models, tasks, cells, out / "right.png")
+    (out / "runs.json").write_text(kept(folder, runs))
+    first = runs[0].summary
+    tests = list(first.get("tests", {}))
+    text = "\n".join(
+        [
+            f"# {folder.name}\n",
+            f"Right answers in percent, {len(runs)} runs; held-out examples"
+            + (f", and after the slash under {tests[0]}" if tests else "")
+            + ".\n",
+            *(f"| {' | '.join(line)} |" for line in lines),
+            "\n![right answers](right.png)\n",
+            *origin(folder, runs),
+        ]
+    )
+    (out / "report.md").write_text(text)
+    return text
+
+
+def plot(
+    models: Sequence[str], tasks: Sequence[str], cells: dict[tuple[str, str], Group], path: Path
+) -> None:
+    """Right answers by task, a dot per seed."""
+    figure = Figure(figsize=(1.6 * len(tasks) + 2, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for number, model in enumerate(models):
+        places, shares = [], []
+        for column, task in enumerate(tasks):
+            for run in cells[model, task].runs if (model, task) in cells else ():
+                places.append(column + (number - len(models) / 2) / (1.5 * len(models)))
+                shares.append(100 * run.summary["held_out"]["accuracy"])
+        axes.plot(places, shares, "o", label=model, markersize=4)
+    axes.set_xticks(range(len(tasks)), tasks)
+    axes.set(ylabel="right answers, %", ylim=(-3, 103))
+    axes.grid(alpha=0.3, axis="y")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=110)
+
+
+def _mean(one: Group) -> float:
+    return statistics.fmean(run.summary["held_out"]["accuracy"] for run in one.runs)
+
+
+def _cell(one: Group | None) -> str:
+    if one is None:
+        return ""
+    parts = [[run.summary["held_out"]["accuracy"] for run in one.runs]]
+    for test in one.runs[0].summary.get("tests", {}):
+        parts.append([run.summary["tests"][test]["accuracy"] for run in one.runs])
+    return " / ".join(_spread([100 * share for share in part]) for part in parts)
+
+
+def _spread(shares: Sequence[float]) -> str:
+    text = f"{statistics.fmean(shares):.1f}"
+    if f"{min(shares):.1f}" == f"{max(shares):.1f}":
+        return text
+    return f"{text} ({min(shares):.1f} to {max(shares):.1f})"
+
+
+def main() -> None:
+    """Report on a folder of runs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    print(page(args.runs, args.out))
+
+
+if __name__ == "__main__":
+    main()
