@@ -20,6 +20,8 @@ SEEDS = ("seed", "data.seed")
 # What a run does for its onlookers does not make it another one.
 UNTOLD = {*SEEDS, *HARMLESS} - {"steps"}
 SOLVED = "model.cms.hidden"
+RUNS = "runs.json"  # of a report: what is worth keeping when the runs are gone
+SPEED, CURVE = "tokens_per_second", "curve"  # in it, and not in a summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +29,9 @@ class Run:
     """A finished run.
 
     Attributes:
-      path: its folder.
+      path: its folder, which need not be there any more.
       fields: every field of its configuration, by dotted name.
-      summary: `summary.json`.
+      summary: `summary.json`, or what `runs.json` of an earlier report kept of it.
     """
 
     path: Path
@@ -44,6 +46,8 @@ class Run:
     @property
     def tokens_per_second(self) -> float | None:
         """Median over the logged steps; None if none was logged."""
+        if SPEED in self.summary:
+            return self.summary[SPEED]
         records = read_log(self.path / LOG)
         rates = [r["tokens_per_second"] for r in records if "tokens_per_second" in r]
         return statistics.median(rates) if rates else None
@@ -63,6 +67,8 @@ class Run:
 
     def curve(self) -> list[tuple[int, float]]:
         """Steps and training losses."""
+        if CURVE in self.summary:
+            return [(step, loss) for step, loss in self.summary[CURVE]]
         records = read_log(self.path / LOG)
         return [(r["step"], r["loss"]) for r in records if r.get("loss") is not None]
 
@@ -70,25 +76,45 @@ class Run:
 def find_runs(folder: Path) -> list[Run]:
     """All finished runs below `folder`, by path.
 
+    Runs that an earlier report kept in a `runs.json` count too, as long as they are not there
+    themselves.
+
     Raises:
       ValueError: there is none, or one whose summary cannot be read.
     """
-    runs = []
+    found: dict[Path, Run] = {}
+    for path in sorted(Path(folder).rglob(RUNS)):
+        for summary in _read(path, "what a report keeps of runs"):
+            run = _run(path, path.parent / str(summary.get("run")), summary)
+            found[run.path] = run
     for path in sorted(Path(folder).rglob(SUMMARY)):
-        try:
-            summary = json.loads(path.read_text())
-            fields = flat(summary["config"])
-            float(summary["held_out"]["loss"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path} is not the summary of a run ({error}); mend it or move it away"
-            ) from None
-        runs.append(Run(path.parent, fields, summary))
+        found[path.parent] = _run(path, path.parent, _read(path, "the summary of a run"))
+    runs = [found[path] for path in sorted(found)]
     if not runs:
         raise ValueError(
             f"no finished run below {folder}; a run is finished when it has {SUMMARY}"
         )
     return runs
+
+
+def _read(path: Path, what: str) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not {what} ({error}); mend it or move it away") from None
+
+
+def _run(file: Path, path: Path, summary: Any) -> Run:
+    try:
+        fields = flat(summary["config"])
+        float(summary["held_out"]["loss"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} is not the summary of a run ({error}); mend it or move it away"
+        ) from None
+    if fields.get("data.path"):  # where data lay tells runs apart that are the same
+        fields["data.path"] = Path(fields["data.path"]).name
+    return Run(path, fields, summary)
 
 
 def differing(runs: list[Run]) -> list[str]:

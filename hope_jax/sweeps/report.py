@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hope_jax.sweeps.collect import Run, differing, find_runs
+from hope_jax.sweeps.collect import CURVE, RUNS, SPEED, Run, differing, find_runs
 from hope_jax.sweeps.plots import plot_curves, plot_losses, plot_tuning
 
-REPORT, RUNS = "report.md", "runs.json"
+REPORT = "report.md"
+POINTS = 100  # of a curve that is kept
 COMMAND = "command.txt"
 LONGEST_LABEL = 48  # characters
 
@@ -52,7 +53,8 @@ class Group:
 def write_report(folder: Path, out: Path | None = None, best: str | None = None) -> str:
     """Write `report.md`, plots and `runs.json` on all finished runs below `folder`.
 
-    `runs.json` holds the summaries, which is what is worth keeping when the runs are gone.
+    `runs.json` holds the summaries, which is what is worth keeping when the runs are gone: left
+    in a folder with new ones, they are in its report together.
 
     Args:
       folder: of a sweep, or of anything that holds runs.
@@ -103,7 +105,8 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
 def kept(folder: Path, runs: Sequence[Run]) -> str:
     """JSON with a line per run: its summary without losses by position and samples.
 
-    Of the folders of data only the last part is kept: where they lay says nothing to others.
+    With it, speed and a curve of at most `POINTS` points: `find_runs` makes runs of them. Of
+    the folders of data only the last part is kept: where they lay says nothing to others.
     """
     lines = []
     for run in runs:
@@ -121,7 +124,10 @@ def kept(folder: Path, runs: Sequence[Run]) -> str:
             data["task"] = {**data["task"], "stories": Path(data["task"]["stories"]).name}
         facts["config"] = {**facts["config"], "data": data}
         name = run.path.relative_to(folder).as_posix()
-        facts["tokens_per_second"] = run.tokens_per_second
+        curve = run.curve()
+        every = max(-(-len(curve) // POINTS), 1)
+        facts[SPEED] = run.tokens_per_second
+        facts[CURVE] = [[step, round(loss, 4)] for step, loss in curve[::every]]
         lines.append(json.dumps({"run": name, **facts}))
     return "[\n" + ",\n".join(lines) + "\n]\n"
 

@@ -136,3 +136,21 @@ def test_tasks_are_told_by_their_right_answers(tmp_path):
     assert "| 62.5 (50.0 to 75.0) | 25.0 | 31.2 (25.0 to 37.5) |" in line
     kept = json.loads((tmp_path / "runs.json").read_text())
     assert kept[0]["tests"] == {"data.length=99": {"accuracy": 0.25}}
+
+
+def test_runs_that_are_gone_stay_in_the_report(runs, tmp_path):
+    page = write_report(runs, best="optim.lr")
+    later = tmp_path / "later"
+    finish(later, "muon-0.003-0", 1.81, **{"optim.rule": "muon", "optim.lr": 3e-3})
+    finish(later, "m3-0.003-0", 1.8, **{"optim.rule": "m3", "optim.lr": 3e-3})  # as kept
+    (later / "runs.json").write_text((runs / "runs.json").read_text())
+    again = write_report(later, best="optim.lr")
+    names = [line.split(" | ")[0] for line in rows(again)]
+    assert names == ["| m3-0.003", "| muon-0.003-0", "| adamw-0.003"]
+    assert set(rows(page)) < set(rows(again))
+    written = json.loads((later / "runs.json").read_text())
+    assert len(written) == 13
+    assert all(r["curve"] == [[1, 5.0], [2, 4.0]] for r in written)
+    (later / "runs.json").write_text("{")
+    with pytest.raises(ValueError, match="is not what a report keeps"):
+        find_runs(later)
