@@ -4,8 +4,10 @@
     hope report runs/formal --best optim.lr
 
 A variant is a mixer and a language, such as "hope/parity". Training has strings of 2 to 50
-symbols, as the first bin of the table; the second bin, 51 to 100, is judged at the end. Two
-layers of width 32, equal in parameters. No mixer has positions of its own but attention.
+symbols, as the first bin of the table; the second bin has 51 to 100. As in the published
+protocol (Irie et al. 2023) a run ends when everything is right in both bins, which is looked at
+every 100 steps on other examples of the same held-out set, or after 3,000 steps; the figures
+are of 1,024 strings for each bin. Two layers of width 32, equal in parameters. No mixer has positions of its own but attention.
 
 HOPE has matrix memories (Eqs. 92-93) that read and write token by token (`chunk=1`): what one
 token writes then decides the next one's key, value and rate. At a rate of 1 the L2 objective
@@ -38,7 +40,9 @@ from hope_jax.models import match_params
 LANGUAGES = ("parity", "aa", "abab", "anbn", "anbncn", "shuffle2")
 WIDTH, PARAMETERS = 32, 40_000
 MIXERS = {
-    "hope": SelfModifyingConfig(heads=1, chunk=1, memory="linear"),
+    "hope": SelfModifyingConfig(
+        heads=1, chunk=1, memory="linear", retention="none", max_rate=1.1
+    ),
     "lstm": LSTMConfig(),
     "transformer": AttentionConfig(heads=2),
     "linear_attention": LinearAttentionConfig(heads=1),
@@ -69,11 +73,12 @@ def get_config(variant: str = "hope/parity") -> TrainConfig:
         ),
         data=data,
         optim=OptimConfig(lr=3e-3, warmup=50, end_lr=0.05),
-        steps=800,
-        eval_every=200,
+        steps=3000,
+        eval_every=100,
         log_every=50,
-        checkpoint_every=400,
+        checkpoint_every=500,
         tests=(SECOND_BIN,),
+        enough=1.0,
     )
 
 

@@ -62,6 +62,9 @@ class TrainConfig:
     # Of a task: what the trained model is judged by as well, each a text of changes of data.*
     # with spaces between, e.g. "data.length=100 data.task.shortest=51 data.task.longest=100".
     tests: tuple[str, ...] = ()
+    # Of a task: training ends at the evaluation at which this share is right, held out and in
+    # every test; None: after `steps`.
+    enough: float | None = None
 
     def __post_init__(self):
         for field in (
@@ -94,6 +97,11 @@ class TrainConfig:
             self.data.task is not None or not self.tests,
             f"tests {self.tests} change a task, and data.task is None; choose one, or leave "
             "tests empty",
+        )
+        require(
+            self.enough is None or (self.data.task is not None and 0 < self.enough <= 1),
+            f"enough is {self.enough}; use a share of right answers to a task, above 0 and up "
+            "to 1, or None",
         )
         told_back = isinstance(self.data.task, CompressionConfig)
         require(

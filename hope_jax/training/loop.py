@@ -31,10 +31,10 @@ from hope_jax.parallel import (
 )
 from hope_jax.parallel.processes import is_main, on_main, wait_for_all
 from hope_jax.training import finite
-from hope_jax.training.answers import AnswerEvaluator
+from hope_jax.training.answers import AnswerEvaluator, Answers
 from hope_jax.training.clock import Clock
 from hope_jax.training.compiled import lower_step
-from hope_jax.training.evaluate import Evaluator
+from hope_jax.training.evaluate import Evaluation, Evaluator
 from hope_jax.training.hosts import InputTimes
 from hope_jax.training.identity import describe_run
 from hope_jax.training.metrics import Several, open_writers
@@ -47,7 +47,8 @@ from hope_jax.training.state import to_snapshot
 from hope_jax.training.step import checked
 from hope_jax.training.steplog import StepLog
 from hope_jax.training.summary import RunFacts
-from hope_jax.training.task_report import report_task, tests_of
+from hope_jax.training.task_report import report_task
+from hope_jax.training.tests_of_task import knows_enough, open_tests
 from hope_jax.training.workdir import CHECKPOINTS, check_shared, claim
 
 
@@ -117,8 +118,7 @@ def train(
         model = LanguageModel(config.model)
         shapes = abstract_params(config.model)
         levels = make(config, shapes)
-        for test in tests_of(config).values():  # what does not fit is told now
-            open_dataset(test, data.tokenizer, split="validation", rows=rows)
+        tests = open_tests(config, data.tokenizer, rows)
         evaluator = (Evaluator if task is None else AnswerEvaluator)(model, mesh)
 
         # ------------------------------------- state: resume, else start from nothing
@@ -159,10 +159,18 @@ def train(
                 checkpoints.save(to_snapshot(state, step, position, run))
 
         display.begin(start)
-        step, running, stopping = start, None, None
+
+        def evaluated() -> tuple[Evaluation | Answers, bool]:
+            with meter.paused(), clock.paused():
+                found = evaluator(state.params, held_out, config.eval_batches)
+                return found, knows_enough(config, state.params, evaluator, found, tests)
+
+        step, running, stopping, done = start, None, None, False
+        if config.enough is not None and start and start % config.eval_every == 0:
+            done = evaluated()[1]  # the run may have ended here
         try:
             with StopSignals() as signals, clock.training():
-                while step < config.steps and stopping is None:
+                while step < config.steps and stopping is None and not done:
                     with inputs.measured():
                         batch = place_batch(next(batches), rows, config.data.batch, mesh)
                     with jax.transfer_guard("disallow"):
@@ -172,16 +180,16 @@ def train(
                         log.take(*running)  # the step before: the device has the next one
                     running = (step, metrics)
                     stopping = signals.after(step)
-                    last = step == config.steps or stopping is not None
-                    evaluate = step % config.eval_every == 0 and stopping is None
-                    checkpoint = step % config.checkpoint_every == 0 or last
-                    if evaluate or checkpoint:
+                    if step % config.eval_every == 0 and stopping is None:
                         log.take(*running)
                         running = None
-                    if evaluate:
-                        with meter.paused(), clock.paused():
-                            found = evaluator(state.params, held_out, config.eval_batches)
+                        found, done = evaluated()
                         log.evaluation(step, found)
+                    last = step == config.steps or stopping is not None or done
+                    checkpoint = step % config.checkpoint_every == 0 or last
+                    if checkpoint and running is not None:
+                        log.take(*running)
+                        running = None
                     # a step that was skipped changed nothing: only the last one is worth a
                     # checkpoint, so that bad ones do not push good ones out
                     if checkpoint and (last or bad_steps.streak == 0):
@@ -192,8 +200,10 @@ def train(
             left = checkpoints.newest()
             rest = "Nothing was saved" if left is None else f"Checkpoint {left} is intact"
             raise finite.NonFinite(f"{error}. {rest}") from None
-        if step < config.steps:
+        if step < config.steps and not done:
             return Outcome(step, stopping, None)
+        if done:
+            display.say(f"enough is right after {step} steps")
 
         # --------------------------------------------------------- what came of it
         display.close()
@@ -208,7 +218,7 @@ def train(
         )
         trained = (config, workdir, facts, model, state.params)
         if task is not None:
-            summary = report_task(*trained, held_out, evaluator, mesh, display.say)
+            summary = report_task(*trained, held_out, tests, evaluator, mesh, display.say)
         else:
             summary = report(*trained, data, held_out, evaluator, mesh, display.say)
         wait_for_all("the end")  # of which the main process may have more to do

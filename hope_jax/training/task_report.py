@@ -11,10 +11,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from hope_jax.config import DataConfig, TrainConfig, override, parse_assignments
-from hope_jax.config.check import require
+from hope_jax.config import TrainConfig
 from hope_jax.config.tasks import answers_of
-from hope_jax.data import TaskData, open_dataset
+from hope_jax.data import TaskData
 from hope_jax.data.tasks.show import shown
 from hope_jax.models import LanguageModel
 from hope_jax.parallel.processes import is_main
@@ -34,11 +33,15 @@ def report_task(
     model: LanguageModel,
     params: Any,
     held_out: TaskData,
+    tests: dict[str, TaskData],
     evaluator: AnswerEvaluator,
     mesh: Mesh,
     say: Callable[[str], Any],
 ) -> dict[str, Any]:
-    """Evaluate, draw, show, tell, and write `summary.json`; returns its content."""
+    """Evaluate, draw, show, tell, and write `summary.json`; returns its content.
+
+    `tests` are those of `hope_jax.training.tests_of_task.open_tests`.
+    """
     count = max(-(-EXAMPLES // config.data.batch), config.eval_batches)
     final, frozen = evaluator(params, held_out, count), None
     for line in (final.line(), *final.depth_lines()):
@@ -46,13 +49,8 @@ def report_task(
     if config.position_plot and final.write_events:
         frozen = evaluator(params, held_out, count, writes=False)
         say(f"  memory writes off:\n  {frozen.line()}")
-    tests = {
-        text: evaluator(
-            params, open_dataset(data, split="validation", rows=held_out.rows), count
-        )
-        for text, data in tests_of(config).items()
-    }
-    for text, answers in tests.items():
+    of_tests = {text: evaluator(params, data, count) for text, data in tests.items()}
+    for text, answers in of_tests.items():
         say("\n".join([f"  {text}:\n  {answers.line()}", *answers.depth_lines()]))
     if is_main():
         records = read_log(workdir / LOG)
@@ -64,35 +62,9 @@ def report_task(
     found = {
         "held_out": dataclasses.asdict(final),
         "held_out_without_writes": frozen and dataclasses.asdict(frozen),
-        "tests": {text: dataclasses.asdict(answers) for text, answers in tests.items()},
+        "tests": {text: dataclasses.asdict(answers) for text, answers in of_tests.items()},
     }
     return write_summary(config, workdir, facts, mesh, found)
-
-
-def tests_of(config: TrainConfig) -> dict[str, DataConfig]:
-    """The data of `config.tests`, by their text.
-
-    Raises:
-      ValueError: one does not fit, or changes something else than data.
-
-    >>> from hope_jax.config.tasks import MQARConfig
-    >>> config = TrainConfig(data=DataConfig(task=MQARConfig()), tests=("data.length=96",))
-    >>> tests_of(config)["data.length=96"].length
-    96
-    """
-    found = {}
-    for text in config.tests:
-        changes = parse_assignments(text.split())
-        for name in changes:
-            require(
-                name.startswith("data."),
-                f"tests: {text!r} changes {name}, but a trained model is judged by other data "
-                "alone; name fields of data",
-            )
-        found[text] = override(
-            config.data, {k.removeprefix("data."): v for k, v in changes.items()}
-        )
-    return found
 
 
 def _answered(

@@ -37,6 +37,7 @@ HARMLESS = {
     "position_plot",
     "ngrams",
     "tests",
+    "enough",
     "data.workers",
     "mesh.data",
     "mesh.fsdp",

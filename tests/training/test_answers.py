@@ -168,6 +168,19 @@ def test_what_does_not_fit_is_told_before_the_first_step(tmp_path, changes, mess
         train(override(CONFIG, changes), tmp_path)
 
 
+def test_a_run_ends_when_enough_is_right(run, tmp_path):
+    """And stays ended; the checkpoint is that of a run that goes on to there."""
+    config = override(CONFIG, {"enough": 1e-9, "steps": 40, "tests": ()})
+    first = train(config, tmp_path)
+    again = train(config, tmp_path)
+    assert first.step == again.step == 2 and first.stopped is None
+    assert first.summary["steps"] == again.summary["steps"] == 2
+    assert first.summary["held_out"] == again.summary["held_out"]
+    assert hope_jax.load(tmp_path).step == 2
+    with pytest.raises(ValueError, match="enough is 1.5"):
+        override(CONFIG, {"enough": 1.5})
+
+
 def test_tests_are_of_a_task():
     with pytest.raises(ValueError, match="data.task is None"):
         TrainConfig(tests=("data.length=20",))

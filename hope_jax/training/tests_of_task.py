@@ -1,0 +1,74 @@
+"""Other data of a task that a model is judged by, and when it knows enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hope_jax.config import DataConfig, TrainConfig, override, parse_assignments
+from hope_jax.config.check import require
+from hope_jax.data import TaskData, Tokenizer, open_dataset
+from hope_jax.training.answers import AnswerEvaluator, Answers
+
+
+def tests_of(config: TrainConfig) -> dict[str, DataConfig]:
+    """The data of `config.tests`, by their text.
+
+    Raises:
+      ValueError: one does not fit, or changes something else than data.
+
+    >>> from hope_jax.config.tasks import MQARConfig
+    >>> config = TrainConfig(data=DataConfig(task=MQARConfig()), tests=("data.length=96",))
+    >>> tests_of(config)["data.length=96"].length
+    96
+    """
+    found = {}
+    for text in config.tests:
+        changes = parse_assignments(text.split())
+        for name in changes:
+            require(
+                name.startswith("data."),
+                f"tests: {text!r} changes {name}, but a trained model is judged by other data "
+                "alone; name fields of data",
+            )
+        found[text] = override(
+            config.data, {k.removeprefix("data."): v for k, v in changes.items()}
+        )
+    return found
+
+
+def open_tests(
+    config: TrainConfig, tokenizer: Tokenizer, rows: tuple[int, ...]
+) -> dict[str, TaskData]:
+    """Held-out examples of `config.tests`, by their text.
+
+    Raises:
+      ValueError: one does not fit.
+    """
+    return {
+        text: open_dataset(data, tokenizer, split="validation", rows=rows)
+        for text, data in tests_of(config).items()
+    }
+
+
+def knows_enough(
+    config: TrainConfig,
+    params: Any,
+    evaluator: AnswerEvaluator,
+    found: Answers,
+    tests: dict[str, TaskData],
+) -> bool:
+    """Whether `config.enough` of the answers are right, held out and in every test.
+
+    Args:
+      config: of the run.
+      params: slow weights.
+      evaluator: of the run.
+      found: held out, with these weights.
+      tests: from `open_tests`.
+    """
+    if config.enough is None or found.accuracy < config.enough:
+        return False
+    return all(
+        evaluator(params, data, config.eval_batches).accuracy >= config.enough
+        for data in tests.values()
+    )
