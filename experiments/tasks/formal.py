@@ -6,13 +6,16 @@
 A variant is a mixer and a language, such as "hope/parity". Training has strings of 2 to 50
 symbols, as the first bin of the table; the second bin has 51 to 100. As in the published
 protocol (Irie et al. 2023) a run ends when everything is right in both bins, which is looked at
-every 100 steps on other examples of the same held-out set, or after 3,000 steps; the figures
-are of 1,024 strings for each bin. Two layers of width 32, equal in parameters. No mixer has positions of its own but attention.
+every 100 steps on 512 strings of each, or else after 3,000 steps; the figures are of 1,024
+strings of each bin, these 512 among them. Two layers of width 32, equal in parameters. No mixer
+has positions of its own but attention.
 
 HOPE has matrix memories (Eqs. 92-93) that read and write token by token (`chunk=1`): what one
 token writes then decides the next one's key, value and rate. At a rate of 1 the L2 objective
 with delta gradient descent turns a memory round along its key (1 - 2 eta = -1), which is how a
-state can count modulo two; within a longer chunk the rate is limited to less.
+state can count modulo two. So that this rate is not only reached in the limit it goes up to
+1.1, and nothing fades (`retention`): with the defaults for both, parity was right in the first
+bin after 500 steps and for 69 to 81 % of the strings in the second.
 """
 
 from __future__ import annotations
