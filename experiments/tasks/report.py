@@ -3,7 +3,7 @@
     python experiments/tasks/report.py runs/formal --out experiments/results/formal_languages
     python experiments/tasks/report.py runs/mad --out experiments/results/mad
 
-Every model stands at the learning rate with the lowest held-out loss, mean over seeds, and the
+Every model stands at the learning rate with the fewest wrong answers, mean over seeds, and the
 lowest and highest in brackets where they differ; after a slash the same of the tests (such as
 longer texts). `runs.json` beside the page has all figures of all runs.
 """

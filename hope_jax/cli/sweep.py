@@ -5,8 +5,9 @@ fails does not stop the others. On a cluster, `--index` runs one point: give it 
 the array job or of the job's completion.
 
 With `--tune FIELD`, points that differ in FIELD alone are a row. A row goes on beyond its end
-for as long as the best held-out loss is there, and its best value is then run with more
-seeds. `--list`, `--count` and `--index` count rows.
+for as long as the best is there (the lowest held-out loss; of tasks the fewest wrong answers,
+tests included), and its best value is then run with more seeds. `--list`, `--count` and
+`--index` count rows.
 
 Ctrl-C and SIGTERM let the runs at work save first; the exit status is then 130 or 143.
 

@@ -73,6 +73,21 @@ class Run:
         return [(r["step"], r["loss"]) for r in records if r.get("loss") is not None]
 
 
+def rating(summary: dict[str, Any]) -> tuple[float, float]:
+    """What runs are compared by, the lower the better: the share of a task's answers that are
+    wrong, held out and in its tests alike (0 for text), and then the held-out loss.
+
+    >>> rating({"held_out": {"loss": 1.5}})
+    (0.0, 1.5)
+    >>> of_tests = {"data.length=100": {"accuracy": 0.5}}
+    >>> rating({"held_out": {"loss": 0.1, "accuracy": 1.0}, "tests": of_tests})
+    (0.25, 0.1)
+    """
+    found = [summary["held_out"], *summary.get("tests", {}).values()]
+    wrong = statistics.fmean(1 - answers.get("accuracy", 1.0) for answers in found)
+    return wrong, summary["held_out"]["loss"]
+
+
 def find_runs(folder: Path) -> list[Run]:
     """All finished runs below `folder`, by path.
 

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hope_jax.sweeps.collect import CURVE, RUNS, SPEED, Run, differing, find_runs
+from hope_jax.sweeps.collect import (
+    CURVE,
+    RUNS,
+    SPEED,
+    Run,
+    differing,
+    find_runs,
+    rating,
+)
 from hope_jax.sweeps.plots import plot_curves, plot_losses, plot_tuning
 
 REPORT = "report.md"
@@ -37,6 +45,12 @@ class Group:
     def loss(self) -> float:
         """Mean held-out loss."""
         return statistics.fmean(run.loss for run in self.runs)
+
+    @property
+    def rating(self) -> tuple[float, float]:
+        """Mean of what runs are compared by; see `hope_jax.sweeps.collect.rating`."""
+        wrong, losses = zip(*(rating(run.summary) for run in self.runs), strict=True)
+        return statistics.fmean(wrong), statistics.fmean(losses)
 
     @property
     def name(self) -> str:
@@ -80,7 +94,7 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
         )
     groups = group(runs, fields)
     shown = groups if best is None else at_best(groups, best)
-    shown = sorted(shown, key=lambda g: g.loss)
+    shown = sorted(shown, key=lambda g: g.rating)
     pictures = [plot_losses(shown, out / "losses.png"), plot_curves(shown, out / "curves.png")]
     if best is not None:
         pictures.append(plot_tuning(groups, best, out / "tuning.png"))
@@ -144,7 +158,7 @@ def group(runs: Sequence[Run], fields: Sequence[str]) -> list[Group]:
 
 
 def at_best(groups: Sequence[Group], field: str) -> list[Group]:
-    """Of the groups that differ in `field` alone, the one with the lowest loss.
+    """Of the groups that differ in `field` alone, the best: the fewest wrong, or lowest loss.
 
     Where some were run with more seeds than others, as the best is after tuning, only the
     former are asked: of one run each, the luckiest would win.
@@ -152,7 +166,7 @@ def at_best(groups: Sequence[Group], field: str) -> list[Group]:
     rows: dict[str, list[Group]] = {}
     for one in groups:
         rows.setdefault(row_of(one, field), []).append(one)
-    return [min(row, key=lambda g: (-len(g.runs), g.loss)) for row in rows.values()]
+    return [min(row, key=lambda g: (-len(g.runs), g.rating)) for row in rows.values()]
 
 
 def row_of(one: Group, field: str) -> str:

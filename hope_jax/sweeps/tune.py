@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hope_jax.config.check import require
 from hope_jax.config.sweeps import Point, changed
+from hope_jax.sweeps.collect import rating
 from hope_jax.sweeps.runner import Crew, Ending
 from hope_jax.training.workdir import SUMMARY
 
@@ -73,7 +74,7 @@ def tune_rows(
     """Train every row, `at_once` of them side by side, each point in `folder/NAME`.
 
     A row goes on beyond its end, by the ratio of its last two values, for as long as the
-    lowest held-out loss is there (and up to `LONGEST_ROW` values); a run that fails counts
+    best `rating` is there (and up to `LONGEST_ROW` values); a run that fails counts
     as the worst. Then the best value is run with seeds 1, 2, ... besides its own.
 
     Args:
@@ -99,21 +100,22 @@ def _tune(
     say: Callable[[str], None],
 ) -> list[Ending]:
     endings: list[Ending] = []
-    losses: dict[float, float] = {}
+    ratings: dict[float, tuple[float, float]] = {}
     points = {point.changes[field]: point for point in row.points}
 
-    def run(point: Point) -> float:
+    def run(point: Point) -> tuple[float, float]:
         endings.append(crew.run(point))
-        return held_out_loss(folder / point.name)
+        return rating_of(folder / point.name)
 
     while True:
         for value, point in points.items():
-            if value not in losses:
-                losses[value] = run(point)
+            if value not in ratings:
+                ratings[value] = run(point)
                 if endings[-1].how == "stopped":
                     return endings
-        best = min(losses, key=losses.get)
-        if math.isinf(losses[best]):
+        best = min(ratings, key=ratings.get)
+        wrong, loss = ratings[best]
+        if math.isinf(loss):
             say(f"{row.name}: every run failed, so there is nothing to tune")
             return endings
         values = sorted(points)
@@ -121,7 +123,8 @@ def _tune(
         if beyond is None or len(values) >= LONGEST_ROW:
             break
         points[beyond] = changed(points[best], {field: beyond})
-    say(f"{row.name}: best at {field}={best:g}, held-out loss {losses[best]:.4f}")
+    share = f", {100 * wrong:.2f} % wrong" if wrong else ""
+    say(f"{row.name}: best at {field}={best:g}, held-out loss {loss:.4f}{share}")
     for seed in range(1, seeds):
         run(changed(points[best], {"seed": seed, "data.seed": seed}))
         if endings[-1].how == "stopped":
@@ -144,10 +147,10 @@ def _beyond(values: Sequence[float], best: float) -> float | None:
     return float(f"{beyond:.4g}")  # so that names stay short
 
 
-def held_out_loss(workdir: Path) -> float:
-    """Held-out loss of a finished run; infinite if it is not finished or not a number."""
+def rating_of(workdir: Path) -> tuple[float, float]:
+    """`rating` of a finished run; infinite if it is not finished or not a number."""
     try:
-        loss = json.loads((workdir / SUMMARY).read_text())["held_out"]["loss"]
+        found = rating(json.loads((workdir / SUMMARY).read_text()))
     except (OSError, ValueError, KeyError):
-        return math.inf
-    return loss if math.isfinite(loss) else math.inf
+        return math.inf, math.inf
+    return found if all(map(math.isfinite, found)) else (math.inf, math.inf)

@@ -72,7 +72,7 @@ def test_a_row_has_an_end(program, tmp_path):
     rows = rows_of(points(10_000), "optim.lr")
     endings = tune_rows(rows, "optim.lr", tmp_path, say=lambda line: None)
     assert len(endings) == tune.LONGEST_ROW
-    assert math.isinf(tune.held_out_loss(tmp_path / endings[-1].point.name))
+    assert tune.rating_of(tmp_path / endings[-1].point.name) == (math.inf, math.inf)
 
 
 @pytest.mark.parametrize(
