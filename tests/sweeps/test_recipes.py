@@ -11,16 +11,20 @@ from hope_jax.config.sweeps import load_sweep
 from hope_jax.models import count_params
 from hope_jax.sweeps import rows_of
 
+# of many points, for each of which a width is solved for
+LARGE = ("equal_budget", "formal", "mad", "open_questions", "wikitext")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 def sweeps():
-    files = sorted(EXPERIMENTS.rglob("*.py"))
     wanted = ("def get_config(", "def sweep(")
-    return [path for path in files if all(name in path.read_text() for name in wanted)]
+    for path in sorted(EXPERIMENTS.rglob("*.py")):
+        if all(name in path.read_text() for name in wanted):
+            marks = [pytest.mark.slow] if path.stem in LARGE else []
+            yield pytest.param(path, id=path.stem, marks=marks)
 
 
-@pytest.mark.parametrize("path", sweeps(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*sweeps()])
 def test_every_point_fits(path):
     """Also to be tuned, where a learning rate is swept."""
     points = load_sweep(str(path))
