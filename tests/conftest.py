@@ -22,6 +22,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _C = ctypes.CDLL(None)
 
 
+LONG_NOTEBOOK = "a_stream_that_remembers.ipynb"  # two minutes
+
+
+def pytest_collection_modifyitems(items):
+    """Notebooks have no place for a mark."""
+    for item in items:
+        if item.name == LONG_NOTEBOOK:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """All tests of a file go to one process, because they share what they compile."""

@@ -40,6 +40,7 @@ def turns(tmp_path, text):
     return str(file)
 
 
+@pytest.mark.slow
 def test_a_file_of_turns(run_folder, tmp_path, capsys):
     stream = tmp_path / "mine"
     lines = turns(

@@ -146,7 +146,8 @@ def test_several_processes_are_one_run(config, alone, compiled_once, tmp_path, c
     hope_jax.load(tmp_path / "run")
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
 def test_sigterm_to_one_saves_in_all_and_another_number_goes_on(
     config, alone, compiled_once, tmp_path, count
 ):

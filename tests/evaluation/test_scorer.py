@@ -14,7 +14,7 @@ from hope_jax.inference.learning import Mode
 CONTEXT = "The quality of mercy is not strained; it droppeth as the gentle rain from heaven. "
 
 slow = lambda name: pytest.param(name, marks=pytest.mark.slow)
-NAMES = ["linear", "learns", slow("attention"), slow("self_modifying")]
+NAMES = ["linear", *map(slow, ("learns", "attention", "self_modifying"))]
 
 
 def close(one, other):

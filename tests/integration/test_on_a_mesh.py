@@ -46,6 +46,7 @@ def test_eight_devices_give_the_losses_of_one(shared, alone, tmp_path, logged, n
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), one, many)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_mesh(shared, alone, tmp_path, logged):
     half = dataclasses.replace(shared, steps=4, eval_every=100)
     train(on(half, fsdp=4), tmp_path)
