@@ -12,17 +12,14 @@ experiments/language_modelling/equal_budget.py, at the rate that was best there 
 
 from __future__ import annotations
 
-from hope_jax.config import (
-    CMSConfig,
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    SelfModifyingConfig,
-    TrainConfig,
-    grid,
-)
-from hope_jax.models import match_budget
+import runpy
+from pathlib import Path
 
+from hope_jax.config import TrainConfig, grid, override
+
+_EQUAL_BUDGET = runpy.run_path(
+    str(Path(__file__).parents[1] / "language_modelling" / "equal_budget.py")
+)
 PERIODS = ("1", "1-4", "1-16", "1-64", "1-4-16", "1-8-64", "1-4-16-64")
 
 
@@ -30,31 +27,12 @@ def get_config(variant: str = "1-4") -> TrainConfig:
     """The run of one chain of levels."""
     if variant not in PERIODS:
         raise ValueError(f"variant {variant!r}; choose one of {', '.join(PERIODS)}")
-    model = ModelConfig(
-        vocab_size=256,
-        dim=128,
-        depth=4,
-        mixer=SelfModifyingConfig(heads=2, chunk=16, value_expansion=2),
-        cms=CMSConfig(periods=tuple(map(int, variant.split("-")))),
-    )
-    return TrainConfig(
-        name=f"levels_{variant}",
-        model=model,
-        data=DataConfig(batch=4, length=256),
-        optim=OptimConfig(lr=6e-3, warmup=80, end_lr=0.1),
-        steps=800,
-        eval_every=800,
-        eval_batches=8,
-        checkpoint_every=400,
-        sample_tokens=0,
-        position_plot=False,
-        ngrams=False,
-    )
+    periods = tuple(map(int, variant.split("-")))
+    changes = {"name": f"levels_{variant}", "model.cms.periods": periods, "optim.lr": 6e-3}
+    return override(_EQUAL_BUDGET["get_config"]("hope"), changes)
 
 
-def finish(config: TrainConfig) -> TrainConfig:
-    """The feed-forward part as wide as the budget allows."""
-    return match_budget(config, 1_000_000)
+finish = _EQUAL_BUDGET["finish"]
 
 
 def sweep():

@@ -18,7 +18,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from hope_jax.sweeps.collect import Run, differing, find_runs
-from hope_jax.sweeps.report import Group, at_best, group, kept, origin
+from hope_jax.sweeps.report import Group, at_best, group, kept, origin, spread
 
 NAMES = {"self_modifying": "HOPE", "attention": "Transformer++"}
 RATE = "optim.lr"
@@ -130,10 +130,8 @@ def _cell(one: Group | None) -> str:
 
 
 def _spread(shares: Sequence[float]) -> str:
-    text = f"{statistics.fmean(shares):.1f}"
-    if f"{min(shares):.1f}" == f"{max(shares):.1f}":
-        return text
-    return f"{text} ({min(shares):.1f} to {max(shares):.1f})"
+    alike = f"{min(shares):.1f}" == f"{max(shares):.1f}"
+    return spread([statistics.fmean(shares)] if alike else shares, 1)
 
 
 def main() -> None:

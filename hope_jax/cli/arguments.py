@@ -25,6 +25,17 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """`--workdir` of a command that reads what training wrote."""
+    parser.add_argument(
+        "--workdir",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder of a run, or of one checkpoint",
+    )
+
+
 def check_writable(option: str, path: Path) -> None:
     """Say before the work, not after it, that its result cannot be kept.
 

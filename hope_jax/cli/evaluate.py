@@ -42,7 +42,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hope_jax.cli.arguments import check_writable
+from hope_jax.cli.arguments import add_checkpoint, check_writable
 
 if TYPE_CHECKING:
     import rich.table
@@ -54,13 +54,7 @@ HELP = "measure a finished model on texts and benchmarks"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--workdir",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="folder of a run, or of one checkpoint",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--tasks", required=True, nargs="+", metavar="NAME", help="what to measure; see above"
     )
@@ -127,11 +121,7 @@ def run(args: argparse.Namespace) -> None:
     tasks = chosen([name for name in args.tasks if name != NAME], also=(NAME,))
     loaded = hope_jax.load(args.workdir)
     judged = task_data(loaded, args.set, args.batch) if NAME in args.tasks else None
-    mode = Mode(writes=not args.no_writes)
-    scorer = Scorer(loaded.model, loaded.params, loaded.tokenizer, batch=args.batch, mode=mode)
-    source = Source(args.data, args.limit, tuple(args.text), args.window)
-    found, seconds = [], {}
-    writes = not args.no_writes
+    writes, found, seconds = not args.no_writes, [], {}
     with _bars() as bar_of:
 
         def measure(name, how):
@@ -139,6 +129,10 @@ def run(args: argparse.Namespace) -> None:
             found.extend(how(bar_of(name)))
             seconds[name] = round(time.perf_counter() - began, 2)
 
+        if tasks:
+            model = loaded.model, loaded.params, loaded.tokenizer
+            scorer = Scorer(*model, batch=args.batch, mode=Mode(writes=writes))
+            source = Source(args.data, args.limit, tuple(args.text), args.window)
         for task in tasks:
             measure(task.name, functools.partial(task.measure, scorer, source))
         if judged is not None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
 
 from hope_jax.checkpoint.load import Loaded
-from hope_jax.config import DataConfig, override, parse_assignments
+from hope_jax.config import DataConfig
 from hope_jax.config.check import require
 from hope_jax.data import open_dataset
 from hope_jax.evaluation import Measurement, Work
 from hope_jax.evaluation.scorer import level_updates
 from hope_jax.training.answers import AnswerEvaluator
+from hope_jax.training.tests_of_task import other_data
 
 NAME = "task"
 EXAMPLES = 1000
@@ -29,15 +31,8 @@ def task_data(loaded: Loaded, sets: Sequence[str], batch: int) -> DataConfig:
     Raises:
       ValueError: a change does not fit or is of something else, or there is no task.
     """
-    changes = parse_assignments(list(sets))
-    for name in changes:
-        require(
-            name.startswith("data."),
-            f"--set {name}: a finished model is judged by other data alone; name a field of "
-            "data",
-        )
-    config = override(loaded.config, {"tests": (), **changes, "accumulate": 1}).data
-    config = override(config, {"batch": batch})
+    config = other_data(loaded.config.data, sets, "--set")
+    config = dataclasses.replace(config, batch=batch)
     require(
         config.task is not None,
         "the model was trained on text and --tasks task judges by a task; choose one with "

@@ -12,20 +12,14 @@ import os
 import sys
 from pathlib import Path
 
-from hope_jax.cli.arguments import check_writable
+from hope_jax.cli.arguments import add_checkpoint, check_writable
 
 HELP = "write text with a trained model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--workdir",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="folder of a run, or of one checkpoint",
-    )
+    add_checkpoint(parser)
     parser.add_argument("--prompt", default="", metavar="TEXT", help="text to go on from")
     parser.add_argument(
         "--prompt-file", type=Path, metavar="FILE", help="read the prompt from a file"

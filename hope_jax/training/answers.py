@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
-import functools
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +16,7 @@ from jax.sharding import Mesh
 
 from hope_jax.data import TaskData
 from hope_jax.models import LanguageModel
-from hope_jax.parallel import one_device, place_batch, replicated
+from hope_jax.training.held_out import HeldOutReader
 from hope_jax.training.objective import EVENTS, judge
 
 DEPTHS = 5  # bins that accuracy is told by
@@ -114,13 +111,7 @@ class AnswerEvaluator:
     """
 
     def __init__(self, model: LanguageModel, mesh: Mesh | None = None):
-        mesh = mesh or one_device()
-        self._mesh = mesh
-        self._read = jax.jit(
-            functools.partial(_read, model),
-            static_argnames="writes",
-            out_shardings=replicated(mesh),
-        )
+        self._read = HeldOutReader(_read, model, mesh)
 
     def __call__(
         self,
@@ -136,11 +127,9 @@ class AnswerEvaluator:
         `on_batch` is called after each.
         """
         parts = []
-        with contextlib.closing(iter(held_out)) as reader:
-            for batch in itertools.islice(reader, batches):
-                batch = place_batch(batch, held_out.rows, held_out.batch, self._mesh)
-                parts.append(jax.device_get(self._read(params, batch, writes=writes)))
-                on_batch()
+        for part in self._read(params, held_out, batches, writes=writes):
+            parts.append(part)
+            on_batch()
         read = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
         asked_NT = read.asked_BT
         hit_NT = read.right_BT & asked_NT

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-import itertools
 import math
 from typing import Any
 
@@ -15,7 +12,7 @@ from jax.sharding import Mesh
 
 from hope_jax.data import Dataset
 from hope_jax.models import LanguageModel
-from hope_jax.parallel import one_device, place_batch, replicated
+from hope_jax.training.held_out import HeldOutReader
 from hope_jax.training.objective import EVENTS, token_losses
 
 
@@ -68,27 +65,17 @@ class Evaluator:
     """
 
     def __init__(self, model: LanguageModel, mesh: Mesh | None = None):
-        mesh = mesh or one_device()
-        self._mesh = mesh
-        self._read = jax.jit(
-            functools.partial(_read, model),
-            static_argnames="writes",
-            out_shardings=replicated(mesh),
-        )
+        self._read = HeldOutReader(_read, model, mesh)
 
     def __call__(
         self, params: Any, held_out: Dataset, batches: int, *, writes: bool = True
     ) -> Evaluation:
         """Loss over the first `batches` batches of held-out data, or all there are."""
         total, rows, events = 0.0, 0, 0.0
-        with contextlib.closing(iter(held_out)) as reader:
-            for batch in itertools.islice(reader, batches):
-                batch = place_batch(batch, held_out.rows, held_out.batch, self._mesh)
-                read = self._read(params, batch, writes=writes)
-                loss_T, count = jax.device_get(read)
-                total = total + loss_T.astype(np.float64)
-                rows += held_out.batch
-                events += float(count)
+        for loss_T, count in self._read(params, held_out, batches, writes=writes):
+            total = total + loss_T.astype(np.float64)
+            rows += held_out.batch
+            events += float(count)
         by_position = total / rows
         loss = float(by_position.mean())
         return Evaluation(

@@ -57,8 +57,8 @@ def report_task(
         loss_curve(records, workdir / "loss.png", {})
         accuracy_curve(records, workdir / "accuracy.png", final.chance)
     if jax.process_count() == 1:
-        for number in range(SHOWN):
-            say(_answered(config, model, params, held_out, number))
+        for lines in _answered(config, model, params, held_out):
+            say(lines)
     found = {
         "held_out": dataclasses.asdict(final),
         "held_out_without_writes": frozen and dataclasses.asdict(frozen),
@@ -68,13 +68,16 @@ def report_task(
 
 
 def _answered(
-    config: TrainConfig, model: LanguageModel, params: Any, held_out: TaskData, number: int
-) -> str:
-    """An example with what the model answers, as lines of text."""
-    example = held_out.source.example(number)
-    if config.model.cms.in_context.on:  # its answers take another way through the model
-        return shown(example, held_out.tokenizer, None, "tokens")
-    inputs_BT = example.inputs_T[None]
-    logits_BTW = jax.jit(model.apply)({"params": params}, inputs_BT).logits_BTW
-    scores_TW = np.asarray(logits_BTW[0], np.float32)
-    return shown(example, held_out.tokenizer, scores_TW, answers_of(config.data.task))
+    config: TrainConfig, model: LanguageModel, params: Any, held_out: TaskData
+) -> list[str]:
+    """Examples with what the model answers, as lines of text."""
+    examples = [held_out.source.example(number) for number in range(SHOWN)]
+    scores, kind = [None] * SHOWN, "tokens"
+    if not config.model.cms.in_context.on:  # its answers take another way through the model
+        inputs_BT = np.stack([example.inputs_T for example in examples])
+        logits_BTW = jax.jit(model.apply)({"params": params}, inputs_BT).logits_BTW
+        scores, kind = np.asarray(logits_BTW, np.float32), answers_of(config.data.task)
+    return [
+        shown(example, held_out.tokenizer, scores_TW, kind)
+        for example, scores_TW in zip(examples, scores, strict=True)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hope_jax.config import DataConfig, TrainConfig, override, parse_assignments
@@ -21,19 +22,31 @@ def tests_of(config: TrainConfig) -> dict[str, DataConfig]:
     >>> tests_of(config)["data.length=96"].length
     96
     """
-    found = {}
-    for text in config.tests:
-        changes = parse_assignments(text.split())
-        for name in changes:
-            require(
-                name.startswith("data."),
-                f"tests: {text!r} changes {name}, but a trained model is judged by other data "
-                "alone; name fields of data",
-            )
-        found[text] = override(
-            config.data, {k.removeprefix("data."): v for k, v in changes.items()}
+    return {
+        text: other_data(config.data, text.split(), f"tests: {text!r}") for text in config.tests
+    }
+
+
+def other_data(data: DataConfig, sets: Sequence[str], where: str) -> DataConfig:
+    """The data with some of its fields changed.
+
+    Args:
+      data: of a run.
+      sets: such as `data.length=512`.
+      where: they come from, for messages.
+
+    Raises:
+      ValueError: a change does not fit, or is of something else than data.
+    """
+    changes = {}
+    for name, value in parse_assignments(list(sets)).items():
+        require(
+            name.startswith("data."),
+            f"{where} changes {name}, but a trained model is judged by other data alone; name "
+            "a field of data",
         )
-    return found
+        changes[name.removeprefix("data.")] = value
+    return override(data, changes)
 
 
 def open_tests(

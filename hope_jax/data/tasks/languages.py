@@ -59,8 +59,7 @@ class Repeated:
 
     def lengths(self, shortest: int, longest: int) -> np.ndarray:
         """Multiples of the word's."""
-        size = len(self._word)
-        return np.arange(max(-(-shortest // size), 1) * size, longest + 1, size)
+        return multiples(len(self._word), shortest, longest)
 
     def string(self, length: int, rng: np.random.Generator) -> np.ndarray:
         """The only one."""
@@ -83,8 +82,7 @@ class Counted:
 
     def lengths(self, shortest: int, longest: int) -> np.ndarray:
         """Multiples of the number of kinds."""
-        size = self._kinds
-        return np.arange(max(-(-shortest // size), 1) * size, longest + 1, size)
+        return multiples(self._kinds, shortest, longest)
 
     def string(self, length: int, rng: np.random.Generator) -> np.ndarray:
         """The only one."""
@@ -110,7 +108,7 @@ class Shuffle:
 
     def lengths(self, shortest: int, longest: int) -> np.ndarray:
         """Even ones."""
-        return np.arange(max(shortest + shortest % 2, 2), longest + 1, 2)
+        return multiples(2, shortest, longest)
 
     def string(self, length: int, rng: np.random.Generator) -> np.ndarray:
         """Each kind's share is binomial, each kind uniform among its balanced strings."""
@@ -140,6 +138,15 @@ LANGUAGES: dict[str, FormalLanguage] = {
     "anbncn": Counted("abc"),
     "shuffle2": Shuffle(),
 }
+
+
+def multiples(size: int, shortest: int, longest: int) -> np.ndarray:
+    """Multiples of `size` from `shortest` to `longest`, but not 0.
+
+    >>> multiples(3, 4, 9).tolist()
+    [6, 9]
+    """
+    return np.arange(max(-(-shortest // size), 1) * size, longest + 1, size)
 
 
 def bits(*may_T) -> np.ndarray:
