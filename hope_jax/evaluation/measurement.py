@@ -57,13 +57,27 @@ class Measurement:
 
 def work(scores: Sequence[Score]) -> Work:
     """What scores took together."""
+    return together(
+        [
+            Work(1, s.length, s.length, s.tokens, s.memory_updates, s.level_updates)
+            for s in scores
+        ]
+    )
+
+
+def together(works: Sequence[Work]) -> Work:
+    """All that was read in several works.
+
+    >>> together([Work(1, 5, 5, 2, 0, 0), Work(2, 9, 6, 3, 1, 0)])
+    Work(rows=3, tokens=14, longest=6, scored=5, memory_updates=1, level_updates=0)
+    """
     return Work(
-        rows=len(scores),
-        tokens=sum(score.length for score in scores),
-        longest=max((score.length for score in scores), default=0),
-        scored=sum(score.tokens for score in scores),
-        memory_updates=sum(score.memory_updates for score in scores),
-        level_updates=sum(score.level_updates for score in scores),
+        rows=sum(work.rows for work in works),
+        tokens=sum(work.tokens for work in works),
+        longest=max((work.longest for work in works), default=0),
+        scored=sum(work.scored for work in works),
+        memory_updates=sum(work.memory_updates for work in works),
+        level_updates=sum(work.level_updates for work in works),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hope_jax.config.check import require
 from hope_jax.evaluation import blimp, choices, lambada, text
-from hope_jax.evaluation.measurement import Measurement
+from hope_jax.evaluation.measurement import Measurement, together
 from hope_jax.evaluation.task import Task
 
 TASKS: dict[str, Task] = {}
@@ -66,23 +66,9 @@ def average(measurements: Sequence[Measurement]) -> Measurement | None:
         "acc",
         math.fsum(column.value for column in columns) / count,
         sum(column.items for column in columns),
-        _together(columns),
+        together([column.work for column in columns]),
         error,
         math.fsum(column.chance for column in columns) / count,
-    )
-
-
-def _together(columns):
-    """All that was read for several measurements."""
-    works = [column.work for column in columns]
-    total = lambda name: sum(getattr(one, name) for one in works)
-    return type(works[0])(
-        rows=total("rows"),
-        tokens=total("tokens"),
-        longest=max(one.longest for one in works),
-        scored=total("scored"),
-        memory_updates=total("memory_updates"),
-        level_updates=total("level_updates"),
     )
 
 

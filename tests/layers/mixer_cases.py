@@ -137,6 +137,7 @@ CASES = {
         | _within("attention", _ATTENTION),
         lambda state: state.mamba.memory_BNE,
         ("chunk", (1, 3, 64)),
+        attends=True,
         copying_steps=1600,
     ),
     "self_modifying": Case(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -38,21 +39,22 @@ class Numbers:
         held_out = self.size // HELD_OUT
         return held_out if self.held_out else self.size - held_out
 
-    @property
-    def _step(self) -> int:
+    @functools.cached_property
+    def _back(self) -> int:
+        """From a rank to its number: the inverse of the step."""
         step = max(1, int(self.size * _GOLDEN))
         while math.gcd(step, self.size) != 1:
             step += 1
-        return step
+        return pow(step, -1, self.size)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[int]:
         """`count` different numbers, in no order; there must be so many."""
         first = 0 if self.held_out else self.size // HELD_OUT
-        back, found = pow(self._step, -1, self.size), {}
+        found = {}
         while len(found) < count:
             # sizes may exceed 64 bits; 256 make the remainder uniform for all that matters
             rank = first + int.from_bytes(rng.bytes(32), "little") % self.count
-            found[rank * back % self.size] = None
+            found[rank * self._back % self.size] = None
         return list(found)
 
 
