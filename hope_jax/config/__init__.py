@@ -28,6 +28,7 @@ from hope_jax.config.overrides import (
     to_dict,
     to_json,
 )
+from hope_jax.config.rope import RopeScalingConfig
 from hope_jax.config.rules import (
     RULE_CONFIGS,
     AdamWRule,
@@ -82,6 +83,7 @@ __all__ = [
     "OptimConfig",
     "RWKV7Config",
     "RetNetConfig",
+    "RopeScalingConfig",
     "RuleConfig",
     "SambaConfig",
     "SRWMConfig",

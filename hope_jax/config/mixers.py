@@ -32,6 +32,7 @@ from hope_jax.config.mixer_checks import (
     shares,
     whole_heads,
 )
+from hope_jax.config.rope import RopeScalingConfig
 from hope_jax.config.rwkv7 import RWKV7Config
 from hope_jax.config.sliding_window import SlidingWindowConfig
 from hope_jax.config.srwm import SRWMConfig
@@ -47,17 +48,35 @@ from hope_jax.config.ttt import TTTLinearConfig, TTTMLPConfig
 
 @dataclasses.dataclass(frozen=True)
 class AttentionConfig:
-    """Causal softmax attention with rotary positions (HOPE-Attention, Transformer++)."""
+    """Causal softmax attention with rotary positions (HOPE-Attention, Transformer++).
+
+    With `kv_heads` below `heads` each head of keys and values serves a group of queries
+    (Ainslie et al. 2023, arXiv:2305.13245), as in pretrained models of the Llama form.
+    """
 
     type: ClassVar[str] = "attention"
 
     heads: int = 4
+    kv_heads: int | None = None  # heads of keys and values; None: as many as of queries
+    bias: bool = False  # of queries, keys and values (Qwen-2)
     rope_theta: float = 10_000.0
+    rope_scaling: RopeScalingConfig = RopeScalingConfig()
     block: int = 128  # queries and keys scored at a time; bounds memory, not the result
 
     def __post_init__(self):
         counts(self, "heads", "block")
+        optional_counts(self, kv_heads="as many as of queries")
+        require(
+            self.heads % self.groups == 0,
+            f"mixer.heads {self.heads} is not a multiple of mixer.kv_heads {self.kv_heads}; "
+            "each head of keys and values serves as many queries",
+        )
         rotary(self)
+
+    @property
+    def groups(self) -> int:
+        """Heads of keys and values."""
+        return self.heads if self.kv_heads is None else self.kv_heads
 
     def validate(self, dim: int) -> None:
         """Check the fields that depend on the model width."""

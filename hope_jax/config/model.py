@@ -58,7 +58,10 @@ class CMSConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A language model: embedding, `depth` blocks of (mixer, CMS), tied head.
+    """A language model: embedding, `depth` blocks of (mixer, CMS), head.
+
+    The head is the embedding again, as in the paper's small models, or with
+    `tied_head=False` a table of its own.
 
     `vocab_multiple` adds rows to the embedding, up to a multiple of it, for meshes that split
     the vocabulary: 128 x mesh.tensor fits the lanes of a TPU. Added ids are never predicted.
@@ -73,6 +76,7 @@ class ModelConfig:
     depth: int = 4
     mixer: MixerConfig = SelfModifyingConfig()
     cms: CMSConfig = CMSConfig()
+    tied_head: bool = True  # predict with the embedding
     norm_eps: float = 1e-6
     init_std: float = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"  # activations and matmuls

@@ -57,7 +57,7 @@ def reserve(state: AttentionState, tokens: int) -> AttentionState:
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention with rotary positions and no biases."""
+    """Causal multi-head attention with rotary positions; heads may share keys and values."""
 
     config: ModelConfig
 
@@ -76,29 +76,30 @@ class Attention(nn.Module):
         """
         del writes
         batch, time, dim = x_BTD.shape
-        heads, theta = self.config.mixer.heads, self.config.mixer.rope_theta
-        size = dim // heads
+        mixer = self.config.mixer
+        size, groups = dim // mixer.heads, mixer.groups
+        roles = {"query": mixer.heads, "key": groups, "value": groups}
         q_BTHK, k_BTHK, v_BTHK = (
-            project(self, name, x_BTD, heads, size) for name in ("query", "key", "value")
+            project(self, role, x_BTD, heads, size, mixer.bias) for role, heads in roles.items()
         )
 
         if state is None:
-            empty_BSHK = jnp.zeros((batch, 0, heads, size), x_BTD.dtype)
+            empty_BSHK = jnp.zeros((batch, 0, groups, size), x_BTD.dtype)
             none_B = jnp.zeros((batch,), jnp.int32)
             state = AttentionState(empty_BSHK, empty_BSHK, none_B, none_B)
         if time == 0:
             return x_BTD, state
 
         position_BT = state.length_B[:, None] + jnp.arange(time, dtype=jnp.int32)[None]
-        q_BTHK = rope(q_BTHK, position_BT, theta)
-        k_BTHK = rope(k_BTHK, position_BT, theta)
+        turn = lambda x_BTHK: rope(x_BTHK, position_BT, mixer.rope_theta, mixer.rope_scaling)
+        q_BTHK, k_BTHK = turn(q_BTHK), turn(k_BTHK)
         first_BT = None
         if reset_BT is not None or state.capacity > 0:
             start_BT = jnp.where(reset_BT, position_BT, 0) if reset_BT is not None else 0
             first_BT = jnp.maximum(state.first_B[:, None], start_BT)
             first_BT = jax.lax.cummax(jnp.broadcast_to(first_BT, (batch, time)), axis=1)
         state, overflow_B = _append(state, k_BTHK, v_BTHK)
-        attend = functools.partial(causal_attention, block=self.config.mixer.block)
+        attend = functools.partial(causal_attention, block=mixer.block)
         attend = on_each_device(attend, (BY_TIME, BY_TIME, BY_TIME, ROWS, ROWS), BY_TIME)
         y_BTHK = attend(q_BTHK, state.keys_BSHK, state.values_BSHK, first_BT, position_BT[:, 0])
         if overflow_B is not None:

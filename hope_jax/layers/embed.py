@@ -1,4 +1,4 @@
-"""Token embedding whose table is also the output head."""
+"""Token embedding, and the head that predicts tokens: the same table, or one of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hope_jax.parallel.rules import parts
 
 
 class Embed(nn.Module):
-    """One table for reading and predicting tokens.
+    """One table for reading and predicting tokens, or two.
 
     `init_std` is small enough that the first logits are near zero: the first loss is
     about `ln(vocab_size)`. Rows that pad the table (`vocab_multiple`) start at zero and stay
@@ -29,6 +29,8 @@ class Embed(nn.Module):
         shape, axes = (self.config.vocab_rows, self.config.dim), ("vocab", "embed")
         init = nn.with_logical_partitioning(self._first_table, axes)
         self.table_WD = self.param("table", init, shape, jnp.float32)
+        tied = self.config.tied_head
+        self.head_WD = self.table_WD if tied else self.param("head", init, shape, jnp.float32)
 
     def __call__(self, tokens_BT: jax.Array) -> jax.Array:
         """Vectors of the tokens, `x_BTD` in the compute type; NaN for ids out of range."""
@@ -39,9 +41,9 @@ class Embed(nn.Module):
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
         """Scores of the next token, `logits_BTW` in float32; -inf for ids that pad."""
-        table_WD = self.table_WD.astype(x_BTD.dtype)
-        table_WD = constrain(constrain(table_WD, ("vocab", "embed")), ("vocab", None))
-        logits_BTW = einsum("btd,wd->btw", x_BTD, table_WD, result=jnp.float32)
+        head_WD = self.head_WD.astype(x_BTD.dtype)
+        head_WD = constrain(constrain(head_WD, ("vocab", "embed")), ("vocab", None))
+        logits_BTW = einsum("btd,wd->btw", x_BTD, head_WD, result=jnp.float32)
         return without_padding(self.config, logits_BTW)
 
     def _first_table(self, key, shape, dtype):

@@ -23,12 +23,21 @@ from hope_jax.ops.recompute import recomputed
 FEW_TOKENS = 4
 
 
-def project(module: nn.Module, name: str, x_BTD: jax.Array, heads: int, size: int) -> jax.Array:
-    """`x W` with a weight `w_<name>` of `module`, split into heads `[B, T, H, size]`."""
+def project(
+    module: nn.Module, name: str, x_BTD: jax.Array, heads: int, size: int, bias: bool = False
+) -> jax.Array:
+    """`x W` with a weight `w_<name>` of `module`, split into heads `[B, T, H, size]`.
+
+    With `bias`, its parameter `<name>_bias` is added.
+    """
     dim = x_BTD.shape[-1]
     axes = ("embed", "heads", "head_dim")
     w_DHK = weight(module, f"w_{name}", (dim, heads, size), axes, dim**-0.5)
-    return einsum("btd,dhk->bthk", x_BTD, w_DHK)
+    y_BTHK = einsum("btd,dhk->bthk", x_BTD, w_DHK)
+    if not bias:
+        return y_BTHK
+    bias_HK = constant(module, f"{name}_bias", (heads, size), axes[1:], 0.0)
+    return y_BTHK + bias_HK.astype(y_BTHK.dtype)[None, None]
 
 
 def merge(

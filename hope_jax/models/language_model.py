@@ -26,7 +26,7 @@ class Output:
 
 
 class LanguageModel(nn.Module):
-    """Embedding, `depth` blocks, final norm and a head tied to the embedding.
+    """Embedding, `depth` blocks, final norm and a head, tied to the embedding or not.
 
     HOPE, HOPE-Attention and Transformer++ are configurations of it: the mixer and the
     periods of the CMS.

@@ -33,7 +33,8 @@ def causal_attention(
 
     Args:
       q_BTHK: queries.
-      k_BSHK: keys, S of them; for S = T queries and keys are the same tokens.
+      k_BSHK: keys, S of them; for S = T queries and keys are the same tokens. Of fewer heads
+        than there are of queries, each serves as many of them, one after the other.
       v_BSHK: values.
       first_BT: index of the first key that a query sees; None: 0.
       offset_B: index of the key that belongs to query 0; None: S - T, that is, the
@@ -63,6 +64,9 @@ def attention_and_sum(
     keys = k_BSHK.shape[1]
     if time <= 1 or plain_gradients_wanted():
         return _plain(q_BTHK, k_BSHK, v_BSHK, first_BT, offset_B)
+    group = q_BTHK.shape[2] // k_BSHK.shape[2]
+    if group > 1:
+        k_BSHK, v_BSHK = (jnp.repeat(x, group, axis=2) for x in (k_BSHK, v_BSHK))
     offset_B = jnp.full((batch,), keys - time) if offset_B is None else offset_B
     first_BT = jnp.zeros((batch, time), jnp.int32) if first_BT is None else first_BT
     rows, columns = min(block, time), min(block, keys)
@@ -87,18 +91,21 @@ def plain_attention(
 
 
 def _plain(q_BTHK, k_BSHK, v_BSHK, first_BT, offset_B) -> tuple[jax.Array, jax.Array]:
-    batch, time, _, size = q_BTHK.shape
-    keys = k_BSHK.shape[1]
-    score_BHTS = size**-0.5 * jnp.einsum(
-        "bthk,bshk->bhts", q_BTHK, k_BSHK, preferred_element_type=jnp.float32
+    batch, time, heads, size = q_BTHK.shape
+    keys, group = k_BSHK.shape[1], heads // k_BSHK.shape[2]
+    q_BTHGK = q_BTHK.reshape(batch, time, heads // group, group, size)
+    score_BHGTS = size**-0.5 * jnp.einsum(
+        "bthgk,bshk->bhgts", q_BTHGK, k_BSHK, preferred_element_type=jnp.float32
     )
     offset_B = jnp.full((batch,), keys - time) if offset_B is None else offset_B
     first_BT = jnp.zeros((batch, time), jnp.int32) if first_BT is None else first_BT
     seen_BTS = _seen(first_BT, offset_B[:, None] + jnp.arange(time)[None], jnp.arange(keys))
-    score_BHTS = jnp.where(seen_BTS[:, None], score_BHTS, MASKED)
-    weight_BHTS = jax.nn.softmax(score_BHTS, axis=-1).astype(v_BSHK.dtype)
-    sum_BTH = jnp.swapaxes(jax.nn.logsumexp(score_BHTS, axis=-1), 1, 2)
-    return jnp.einsum("bhts,bshk->bthk", weight_BHTS, v_BSHK), sum_BTH
+    score_BHGTS = jnp.where(seen_BTS[:, None, None], score_BHGTS, MASKED)
+    weight_BHGTS = jax.nn.softmax(score_BHGTS, axis=-1).astype(v_BSHK.dtype)
+    y_BTHGK = jnp.einsum("bhgts,bshk->bthgk", weight_BHGTS, v_BSHK)
+    sum_BTHG = jnp.moveaxis(jax.nn.logsumexp(score_BHGTS, axis=-1), 3, 1)
+    y_BTHK = y_BTHGK.reshape(batch, time, heads, v_BSHK.shape[-1])
+    return y_BTHK, sum_BTHG.reshape(batch, time, heads)
 
 
 def _seen(first_BT: jax.Array, last_BT: jax.Array, key_S: jax.Array) -> jax.Array:

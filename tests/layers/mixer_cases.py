@@ -104,7 +104,11 @@ _BACKBONE = "w_query_key w_value w_gate w_out"
 _GATED = 3e-4
 CASES = {
     "attention": Case(
-        AttentionConfig(heads=2, block=4), _names(_ATTENTION), None, ("block", (3, 64)), True
+        AttentionConfig(heads=4, kv_heads=2, bias=True, block=4),
+        _names(_ATTENTION),
+        None,
+        ("block", (3, 64)),
+        True,
     ),
     "comba": _matrix(CombaConfig(heads=2, chunk=4), f"{_QKV} w_gate", _GATED),
     "delta_net": _matrix(DeltaNetConfig(heads=2, chunk=4), _QKV),

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hope_jax.config import AttentionConfig, ModelConfig
+from hope_jax.config import AttentionConfig, ModelConfig, override
 from hope_jax.layers.attention import Attention, reserve
 
 TIME = 9
@@ -70,3 +70,49 @@ def test_a_reset_hides_the_cache(mixer):
     np.testing.assert_allclose(y_BTD[0], alone_BTD[0], rtol=1e-4, atol=1e-5)
     assert after.first_B.tolist() == [5, 0]
     assert after.length_B.tolist() == [7, 7]
+
+
+def test_shared_keys_and_values_are_those_of_all_heads_of_a_group():
+    """Value and gradient, of texts and of one token after a cache."""
+    shared = ModelConfig(dim=8, depth=1, mixer=AttentionConfig(heads=4, kv_heads=2, block=4))
+    plain = override(shared, {"mixer.kv_heads": None})
+    x_BTD = jax.random.normal(jax.random.key(0), (2, TIME, 8))
+    params = nn.unbox(Attention(shared).init(jax.random.key(1), x_BTD))["params"]
+    assert params["w_key"].shape == (8, 2, 2)
+
+    def spread(params):
+        both = {k: jnp.repeat(params[k], 2, axis=1) for k in ("w_key", "w_value")}
+        return params | both
+
+    def read(config, params):
+        module = Attention(config)
+        y_BTD, state = module.apply({"params": params}, x_BTD[:, :-1])
+        last_BTD, state = module.apply({"params": params}, x_BTD[:, -1:], state)
+        return jnp.concatenate([y_BTD, last_BTD], axis=1), state
+
+    def loss(params, config, change):
+        return jnp.sum(read(config, change(params))[0] ** 2)
+
+    y_BTD, state = jax.jit(lambda p: read(shared, p))(params)
+    assert state.keys_BSHK.shape == (2, TIME, 2, 2)
+    wanted_BTD, _ = jax.jit(lambda p: read(plain, spread(p)))(params)
+    np.testing.assert_allclose(y_BTD, wanted_BTD, rtol=1e-5, atol=1e-6)
+    grads = jax.jit(jax.grad(lambda p: loss(p, shared, lambda p: p)))(params)
+    wanted = jax.jit(jax.grad(lambda p: loss(p, plain, spread)))(params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), grads, wanted
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kv_heads": 3}, "4 is not a multiple of mixer.kv_heads 3"),
+        ({"kv_heads": 0}, "use None .as many as of queries. or at least 1"),
+        ({"rope_scaling.factor": 0.5}, "rope_scaling.factor is 0.5"),
+        ({"rope_scaling.low": 4.0}, "must be positive and below"),
+    ],
+)
+def test_settings_that_do_not_fit(changes, message):
+    with pytest.raises(ValueError, match=message):
+        override(AttentionConfig(heads=4), changes)

@@ -1,5 +1,7 @@
 """A padded vocabulary is the vocabulary, on one device and in parts."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,13 @@ import pytest
 
 from hope_jax.config import AttentionConfig, CMSConfig, MeshConfig, ModelConfig
 from hope_jax.inference import fresh
-from hope_jax.models import LanguageModel, init_params, next_token_loss, param_shapes
+from hope_jax.models import (
+    LanguageModel,
+    count_params,
+    init_params,
+    next_token_loss,
+    param_shapes,
+)
 from hope_jax.parallel import batch_sharding, make_mesh, param_shardings, use_mesh
 
 WORDS = 61
@@ -84,3 +92,20 @@ def test_ids_that_pad_are_no_tokens():
     assert np.isnan(logits_BTW[1, 0, :WORDS]).all()
     even_W = jax.nn.softmax(fresh(model, params).logits_BW[0])
     np.testing.assert_allclose(even_W[:WORDS], 1 / WORDS, rtol=1e-6)
+
+
+def test_a_head_of_its_own(tokens_BT):
+    """It predicts, the embedding reads, and each has the gradient of its part."""
+    own = dataclasses.replace(PADDED, tied_head=False)
+    params = init_params(own, jax.random.key(0))
+    tied = init_params(PADDED, jax.random.key(0))
+    assert params["embed"]["head"].shape == (64, 16)
+    assert not params["embed"]["head"][WORDS:].any()
+    assert (params["embed"]["head"] != params["embed"]["table"])[:WORDS].all()
+    params["embed"]["head"] = params["embed"]["table"]
+    loss, grads = loss_of(own)(params, tokens_BT)
+    tied_loss, tied_grads = loss_of(PADDED)(tied, tokens_BT)
+    np.testing.assert_allclose(loss, tied_loss, rtol=1e-6)
+    both = grads["embed"].pop("head") + grads["embed"]["table"]
+    np.testing.assert_allclose(both, tied_grads["embed"]["table"], rtol=1e-4, atol=1e-7)
+    assert count_params(own).total == count_params(PADDED).total + 64 * 16

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hope_jax.ops.rope import rope
+from hope_jax.config import RopeScalingConfig
+from hope_jax.ops.rope import rates, rope
 
 
 def test_products_depend_on_the_distance():
@@ -26,3 +27,23 @@ def test_position_zero_and_lengths_are_kept():
     np.testing.assert_allclose(
         jnp.linalg.norm(y, axis=-1), jnp.linalg.norm(x, axis=-1), rtol=1e-5
     )
+
+
+def test_long_contexts_turn_slow_pairs_slower():
+    """The three cases of Llama 3.1, pair by pair, in plain Python."""
+    scaling = RopeScalingConfig(factor=8.0, low=1.0, high=4.0, context=8192)
+    found = np.asarray(rates(64, 500_000.0, scaling))
+    kinds = set()
+    for pair, rate in enumerate(found):
+        plain = 500_000.0 ** (-pair / 64)
+        length = 2 * np.pi / plain
+        if length < 8192 / 4.0:
+            wanted, kind = plain, "fast"
+        elif length > 8192 / 1.0:
+            wanted, kind = plain / 8.0, "slow"
+        else:
+            kept = (8192 / length - 1.0) / (4.0 - 1.0)
+            wanted, kind = (1 - kept) * plain / 8.0 + kept * plain, "between"
+        kinds.add(kind)
+        np.testing.assert_allclose(rate, wanted, rtol=1e-5)
+    assert len(kinds) == 3

@@ -6,7 +6,8 @@ from hope_jax.config import AttentionConfig, ModelConfig, SlidingWindowConfig
 
 
 def _attention(config: ModelConfig, length: int) -> float:
-    projections = 4 * 2 * config.dim**2
+    shared = config.mixer.groups / config.mixer.heads  # of keys and values
+    projections = 2 * 2 * config.dim**2 * (1 + shared)
     seen = (length + 1) / 2  # keys that a causal query sees, on average
     return projections + 2 * 2 * config.dim * seen
 
