@@ -128,21 +128,38 @@ def _levels(config: TrainConfig, params: Any) -> Section:
 def _within_a_text(model: ModelConfig, params: Any) -> Section:
     import jax
 
-    from hope_jax.layers.fast_weights import moving_levels
+    from hope_jax.layers.fast_weights import moving
     from hope_jax.models.in_context import fresh_fast
 
     how = model.cms.in_context
     fast = jax.eval_shape(lambda p: fresh_fast(model, p, 1), params)
-    table = _table("level", ">tokens per update", ">fast weights", ">bytes", ">optimizer bytes")
-    for name, chunk in moving_levels(model).items():
+    table = _table(
+        "level",
+        ">tokens per update",
+        ">blocks",
+        ">rate",
+        ">fast weights",
+        ">bytes",
+        ">optimizer bytes",
+    )
+    for name, level in moving(model).items():
         weights, state = fast.weights[name], fast.levels.levels[name]
-        table.add_row(name, f"{chunk:,}", f"{_size(weights):,}", _bytes(weights), _bytes(state))
+        table.add_row(
+            name,
+            f"{level.chunk:,}",
+            f"{len(level.blocks)}",
+            f"{level.rate:g}",
+            f"{_size(weights):,}",
+            _bytes(weights),
+            _bytes(state),
+        )
     blocks = how.adapting(model.depth)
     kind = "whole matrices" if how.rank is None else f"rank {how.rank}"
-    learned = ", times a learned factor" if how.learn_lr else ""
+    learned = " with learned factors" if how.learn_lr else ""
+    shared = f", each of one level ({how.stack})" if how.stacked else ""
     note = (
-        f"in the last {blocks} of {model.depth} blocks, {kind}, {how.rule} at {how.lr:g}"
-        f"{learned}, on the {how.loss.replace('_', '-')} loss; per text"
+        f"in the last {blocks} of {model.depth} blocks{shared}, {kind}, {how.rule}{learned}, "
+        f"on the {how.loss.replace('_', '-')} loss; per text"
     )
     return Section("levels within a text, fastest first", table, note)
 

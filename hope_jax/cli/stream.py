@@ -36,11 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--levels",
         metavar="P=C,...",
-        help="tokens C per update of the CMS level of period P, for a new stream; 'none' for "
-        "no level (default: as trained)",
+        help="tokens C per update of the CMS level of period P, for a new stream; C,... alone: "
+        "the MLPs of the blocks become as many levels; 'none' for no level (default: as "
+        "trained)",
     )
     parser.add_argument(
-        "--lr", type=float, metavar="X", help="rate of these updates (default: as trained)"
+        "--lr",
+        type=parse_rates,
+        metavar="X[,X...]",
+        help="rate of these updates, or of each level (default: as trained)",
+    )
+    parser.add_argument(
+        "--blocks", type=int, metavar="N", help="how many of the last blocks learn"
     )
     parser.add_argument(
         "--reservoir",
@@ -111,33 +118,46 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def parse_levels(text: str | None) -> dict[int, int] | None:
-    """Tokens per update by period, from the command line.
+def parse_levels(text: str | None) -> dict[int, int] | tuple[int, ...] | None:
+    """Tokens per update by period, or alone, from the command line.
 
-    >>> parse_levels("1=64,16=512")
-    {1: 64, 16: 512}
+    >>> parse_levels("1=64,16=512"), parse_levels("64,512")
+    ({1: 64, 16: 512}, (64, 512))
     """
     if text is None:
         return None
     if text == "none":
         return {}
-    pairs = [part.partition("=") for part in text.split(",")]
+    parts = [part.strip() for part in text.split(",")]
+    if all(part.isdecimal() for part in parts):
+        return tuple(int(part) for part in parts)
+    pairs = [part.partition("=") for part in parts]
     if not all(p.strip().isdecimal() and c.strip().isdecimal() for p, _, c in pairs):
         raise ValueError(
             f"--levels {text}: give a period and tokens per update for each level, such as "
-            "1=64,16=512, or none"
+            "1=64,16=512, or tokens alone for a stack, such as 64,512, or none"
         )
     return {int(period): int(chunk) for period, _, chunk in pairs}
 
 
-def _open(args: argparse.Namespace, levels: dict[int, int] | None):
+def parse_rates(text: str) -> float | tuple[float, ...]:
+    """One rate, or several with commas.
+
+    >>> parse_rates("0.1"), parse_rates("0.1,0.01")
+    (0.1, (0.1, 0.01))
+    """
+    rates = tuple(float(part) for part in text.split(","))
+    return rates[0] if len(rates) == 1 else rates
+
+
+def _open(args: argparse.Namespace, levels: dict[int, int] | tuple[int, ...] | None):
     from hope_jax.streams import Stream
 
     if args.stream and args.stream.is_dir() and Stream.points(args.stream):
-        if levels is not None or args.lr is not None:
+        if any(given is not None for given in (levels, args.lr, args.blocks)):
             raise ValueError(
                 f"{args.stream} is a stream that has begun, with levels and rates of its own; "
-                "leave out --levels and --lr, or name another folder"
+                "leave out --levels, --lr and --blocks, or name another folder"
             )
         return Stream.load(args.stream, point=args.point, checkpoint=args.workdir)
     if args.workdir is None:
@@ -145,7 +165,8 @@ def _open(args: argparse.Namespace, levels: dict[int, int] | None):
         raise ValueError(f"{where}; give the --workdir of a run to begin one")
     if args.point is not None:
         raise ValueError(f"--point {args.point}: the stream has not begun")
-    return Stream.open(args.workdir, levels=levels, lr=args.lr, reservoir=args.reservoir)
+    changes = {"levels": levels, "lr": args.lr, "blocks": args.blocks}
+    return Stream.open(args.workdir, reservoir=args.reservoir, **changes)
 
 
 def _lines(lines: list[str] | None, terminal: bool) -> Iterator[str]:

@@ -39,9 +39,14 @@ class CMSConfig:
             f"cms.hidden {self.hidden} cannot be split across {len(self.periods)} levels",
         )
         if self.in_context.on:
-            chunks = self.in_context.chunks
+            chunks, stacked = self.in_context.chunks, self.in_context.stacked
             require(
-                len(chunks) == len(self.periods),
+                not stacked or len(self.periods) == 1,
+                f"cms.in_context.stack is {self.in_context.stack!r} and cms.periods "
+                f"{self.periods}: in a stack every block is one level; use one period",
+            )
+            require(
+                stacked or len(chunks) == len(self.periods),
                 f"cms.in_context.chunks {chunks} and cms.periods {self.periods}: name one "
                 "chunk per level, 0 for one that does not change within a text",
             )
@@ -104,6 +109,12 @@ class ModelConfig:
             require(
                 adapting <= self.depth,
                 f"cms.in_context.blocks is {adapting} and the model has {self.depth} blocks",
+            )
+            how = self.cms.in_context
+            require(
+                not how.stacked or adapting >= len(how.chunks),
+                f"cms.in_context.chunks {how.chunks} is a stack of {len(how.chunks)} levels, "
+                f"and {adapting} blocks adapt; set cms.in_context.blocks",
             )
 
     @property

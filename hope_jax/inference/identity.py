@@ -48,11 +48,26 @@ def fingerprint(model: LanguageModel, params: Any) -> Fingerprint:
 
 
 def _text(config: ModelConfig) -> str:
-    """The configuration; without what says how a CMS learns within a text, if it does not."""
-    data = to_dict(config)
+    """The configuration; without what says how a CMS learns within a text, if it does not.
+
+    Without defaults too, so that a new field, off by default, changes no fingerprint.
+    """
+    data = _set(config)
     if not config.cms.in_context.on:
-        del data["cms"]["in_context"]
+        data.get("cms", {}).pop("in_context", None)
     return json.dumps(data, indent=2)
+
+
+def _set(config: Any) -> dict[str, Any]:
+    """Fields that are not at their defaults, all the way down."""
+    found = {"type": config.type} if hasattr(config, "type") else {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            found[field.name] = _set(value)
+        elif value != field.default:
+            found[field.name] = to_dict(value)
+    return found
 
 
 def digest(tree: Any) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from hope_jax.config import ModelConfig
-from hope_jax.layers.fast_weights import Weights
+from hope_jax.layers.fast_weights import Weights, moving
 from hope_jax.models.in_context import Reader
 from hope_jax.nested.paths import flatten, path_name
 
@@ -40,6 +40,9 @@ def level_changes(
 ) -> dict[int, Change]:
     """Changes of every CMS level, by its period.
 
+    Of a stack, whose blocks all have one period, by tokens per update; 0 stands for the blocks
+    that do not change within a text.
+
     Args:
       config: of the model, which says what the fast weights are.
       params: slow weights.
@@ -50,24 +53,40 @@ def level_changes(
     here = _added(config, params, fast)
     there = _added(config, other_params, other_fast)
     found = {}
-    for period in config.cms.periods:
-        level = f"period_{period}"
-        new, old = (_matrices(p["blocks"]["cms"][level]) for p in (params, other_params))
+    for key, part, blocks, names in _levels(config):
+        new, old = (_matrices(p, part, blocks) for p in (params, other_params))
         size = float(optax.tree.norm(old))
         slow = jax.tree.map(jnp.subtract, new, old)
         change = {name: jnp.zeros_like(w) for name, w in slow.items()}
         for sign, added in ((1, here), (-1, there)):
-            for name, matrix in added.get(level, {}).items():
+            for name, matrix in added.get(names, {}).items():
                 change[name] = change[name].at[-len(matrix) :].add(sign * matrix[:, 0])
         whole = jax.tree.map(jnp.add, slow, change)
         norms = (float(optax.tree.norm(tree)) / size for tree in (slow, change, whole))
-        found[period] = Change(*norms)
+        found[key] = Change(*norms)
+    return found
+
+
+def _levels(config: ModelConfig) -> list[tuple[int, str, np.ndarray, str]]:
+    """Of each level: its key, its part of a block, the blocks that have it, its fast weights.
+
+    Where fewer blocks change within a text than have the level, they are the last.
+    """
+    everywhere = np.arange(config.depth)
+    if not config.cms.in_context.stacked:
+        parts = [(period, f"period_{period}") for period in config.cms.periods]
+        return [(period, part, everywhere, part) for period, part in parts]
+    first = config.depth - config.cms.in_context.adapting(config.depth)
+    (part,) = {level.part for level in moving(config).values()}
+    found = [(0, part, everywhere[:first], "")] if first else []
+    for name, level in moving(config).items():
+        found.append((level.chunk, part, first + np.array(level.blocks), name))
     return found
 
 
 def table(changes: dict[int, Change]) -> str:
     """For a terminal."""
-    lines = ["period   slow weights   fast weights      together"]
+    lines = [" level   slow weights   fast weights      together"]
     for period, change in changes.items():
         numbers = "".join(f"{100 * x:13.3f} %" for x in dataclasses.astuple(change))
         lines.append(f"{period:>6}{numbers}")
@@ -107,8 +126,9 @@ def apply_changes(base: Any, arrays: dict[str, np.ndarray]) -> Any:
     return params
 
 
-def _matrices(level: Any) -> dict[str, jax.Array]:
-    return {name: w for name, w in level.items() if name.startswith("w_")}
+def _matrices(params: Any, part: str, blocks: np.ndarray) -> dict[str, jax.Array]:
+    level = params["blocks"]["cms"][part]
+    return {name: w[blocks] for name, w in level.items() if name.startswith("w_")}
 
 
 def _added(config: ModelConfig, params: Any, fast: Weights | None) -> Weights:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,14 +17,18 @@ NAME = "in_context"
 
 
 def learning_config(
-    config: ModelConfig, levels: Mapping[int, int] | None = None, **changes: Any
+    config: ModelConfig,
+    levels: Mapping[int, int] | Sequence[int] | None = None,
+    **changes: Any,
 ) -> ModelConfig:
     """The configuration of a model whose levels learn as asked for.
 
     Args:
       config: of the model as it was trained.
       levels: tokens per update by period of `cms.periods`; levels that are not in it do not
-        learn. None: as trained. Empty: no level learns.
+        learn. Tokens per update alone: the MLPs of the blocks that learn become as many levels
+        (`InContextConfig.stack`), which takes a model with one period. None: as trained.
+        Empty: no level learns.
       **changes: other fields of `InContextConfig`, such as `lr` or `blocks`.
 
     Raises:
@@ -35,9 +39,16 @@ def learning_config(
     >>> config = ModelConfig(cms=CMSConfig(periods=(1, 4)))
     >>> learning_config(config, {1: 64}, lr=0.5).cms.in_context.chunks
     (64, 0)
+    >>> learning_config(ModelConfig(depth=8), (64, 512), blocks=4).cms.in_context.stack
+    'interleaved'
     """
     how, periods = config.cms.in_context, config.cms.periods
-    if levels is not None:
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if levels and not isinstance(levels, Mapping):
+        stack = changes.get("stack", how.stack if how.stacked else "interleaved")
+        changes |= {"chunks": tuple(levels), "stack": stack}
+    elif levels is not None:
+        levels = dict(levels)
         unknown = [period for period in levels if period not in periods]
         require(
             not unknown,
@@ -45,10 +56,9 @@ def learning_config(
             f"{', '.join(map(str, periods))}",
         )
         chunks = tuple(levels.get(period, 0) for period in periods)
-        how = dataclasses.replace(how, chunks=chunks if any(chunks) else ())
-    changes = {name: value for name, value in changes.items() if value is not None}
+        how = dataclasses.replace(how, chunks=chunks if any(chunks) else (), stack="none")
     require(
-        how.on or not changes,
+        how.on or "chunks" in changes or not changes,
         f"{', '.join(changes)}: no level of this model learns from what it reads; name some, "
         f"such as levels={{{periods[0]}: 64}}",
     )

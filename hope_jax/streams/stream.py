@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,10 @@ class Stream:
         cls,
         checkpoint: str | Path | Loaded,
         *,
-        levels: Mapping[int, int] | None = None,
-        lr: float | None = None,
+        levels: Mapping[int, int] | Sequence[int] | None = None,
+        lr: float | tuple[float, ...] | None = None,
         blocks: int | None = None,
+        stack: str | None = None,
         rule: str | None = None,
         clip: float | None = None,
         limits: Limits = Limits(),  # noqa: B008 - immutable
@@ -119,11 +120,12 @@ class Stream:
 
         Args:
           checkpoint: folder of a run or of one checkpoint, or what `hope_jax.load` gave.
-          levels: tokens per update by period of the CMS, such as `{1: 64, 16: 512}`; None: as
-            the model was trained (a model that was not trained to learn does not), empty: no
-            level learns.
-          lr, blocks, rule, clip: of the updates, in place of what the model was trained with;
-            see `hope_jax.config.InContextConfig`.
+          levels: tokens per update by period of the CMS, such as `{1: 64, 16: 512}`; or tokens
+            alone, such as `(64, 512)`: the MLPs of the blocks that learn become two levels, as
+            those of a pretrained Transformer do; None: as the model was trained (a model that
+            was not trained to learn does not), empty: no level learns.
+          lr, blocks, stack, rule, clip: of the updates, in place of what the model was trained
+            with; see `hope_jax.config.InContextConfig`.
           limits: of what reading may do to weights.
           reservoir: tokens kept for sleep at most; 0 keeps none, and no saved stream has
             readable text then.
@@ -133,7 +135,7 @@ class Stream:
           ValueError: settings that do not fit the model.
         """
         base = checkpoint if isinstance(checkpoint, Loaded) else load(checkpoint)
-        changes = {"lr": lr, "blocks": blocks, "rule": rule, "clip": clip}
+        changes = {"lr": lr, "blocks": blocks, "stack": stack, "rule": rule, "clip": clip}
         config = learning_config(base.config.model, levels, **changes)
         params = with_slow_weights(config, base.params)
         return cls(base, config, params, limits=limits, reservoir=Reservoir(reservoir, window))
@@ -260,6 +262,8 @@ class Stream:
 
     def diff(self, other: Stream | None = None) -> dict[int, Change]:
         """Which level changed by how much, against another stream or the checkpoint.
+
+        By period; by tokens per update where every block is a level (`level_changes`).
 
         Raises:
           ValueError: the other stream has another model.

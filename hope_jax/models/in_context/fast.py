@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig
-from hope_jax.layers.fast_weights import Weights, moving_shapes
+from hope_jax.layers.fast_weights import Weights, moving, moving_shapes
 from hope_jax.layers.linear import constrain
 from hope_jax.models.in_context.inner import inner_levels
 from hope_jax.nested import LevelsState
@@ -20,8 +20,8 @@ class Fast:
     """Fast weights of a batch of texts, and what updates them.
 
     Attributes:
-      weights: by level and weight, float32 `[blocks, B, rows, columns]`; with `rank`, the right
-        factors `[blocks, B, rank, columns]`.
+      weights: by level and weight, float32 `[blocks, B, rows, columns]`, of the blocks that
+        have the level; with `rank`, the right factors `[blocks, B, rank, columns]`.
       levels: state of the engine; its arrays have rows of the batch first.
       forgot: by level, `[B]`: whether a document began since the level's last update.
     """
@@ -58,13 +58,14 @@ def placed(weights: Weights, rank: int | None) -> Weights:
 
 def fresh_fast(config: ModelConfig, params: Any, batch: int) -> Fast:
     """Nothing added yet, for so many texts."""
-    how, rank = config.cms.in_context, config.cms.in_context.rank
-    blocks = how.adapting(config.depth)
+    rank, levels = config.cms.in_context.rank, moving(config)
+
+    def zeros(level, rows, columns):
+        blocks = len(levels[level].blocks)
+        return jnp.zeros((blocks, batch, rank or rows, columns), jnp.float32)
+
     weights = {
-        level: {
-            name: jnp.zeros((blocks, batch, rank or rows, columns), jnp.float32)
-            for name, (rows, columns) in matrices.items()
-        }
+        level: {name: zeros(level, *shape) for name, shape in matrices.items()}
         for level, matrices in moving_shapes(config).items()
     }
     weights = placed(weights, rank)

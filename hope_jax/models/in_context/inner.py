@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from hope_jax.config import InContextConfig, ModelConfig
-from hope_jax.layers.fast_weights import moving_levels
+from hope_jax.layers.fast_weights import moving
 from hope_jax.nested import Level, Levels
 
 MOMENTUM = 0.9
@@ -23,21 +23,20 @@ def inner_levels(config: ModelConfig, params: Any, *, rows: bool = True) -> Leve
       params: slow weights, of which the learned rates are read.
       rows: False: for one text, without the axis B.
     """
-    how, moving = config.cms.in_context, moving_levels(config)
-    names = list(moving)
-    levels = []
-    for i, (name, chunk) in enumerate(moving.items()):
-        rate = jnp.full(how.adapting(config.depth), how.lr, jnp.float32)
+    how, there = config.cms.in_context, moving(config)
+    nested, levels = config.cms.variant == "nested" and not how.stacked, []
+    for i, (name, level) in enumerate(there.items()):
+        rate = jnp.full(len(level.blocks), level.rate, jnp.float32)
         if how.learn_lr:
             rate = rate * jnp.exp(params["in_context"][f"log_rate_{name}"])
         levels.append(
             Level(
                 name,
-                chunk // how.chunk,
+                level.chunk // how.chunk,
                 per_text(_rule(how, rate), name) if rows else _rule(how, rate),
                 name,
                 reduction="mean",
-                reset_to_init=config.cms.variant == "nested" and i + 1 < len(names),
+                reset_to_init=nested and i + 1 < len(there),
             )
         )
     return Levels(tuple(levels))

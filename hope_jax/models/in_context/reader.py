@@ -7,12 +7,20 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hope_jax.config import ModelConfig
 from hope_jax.layers.attention import AttentionState, reserve
 from hope_jax.layers.block import Block
 from hope_jax.layers.embed import Embed
-from hope_jax.layers.fast_weights import FastWeights, LowRank, Weights, moving_shapes
+from hope_jax.layers.fast_weights import (
+    FastWeights,
+    LowRank,
+    Weights,
+    by_part,
+    moving,
+    moving_shapes,
+)
 from hope_jax.layers.linear import compute_dtype
 from hope_jax.layers.norm import RMSNorm
 from hope_jax.models.in_context.fast import placed
@@ -127,15 +135,22 @@ class Reader:
         views = None
         if self.how.loss == "local":
             views = {level: self.params["in_context"][f"view_{level}"] for level in weights}
-        begun = None if moved is None else self._factored(moved)
-        return FastWeights(self._factored(whole), begun, fresh_BT, views)
+            views = by_part(self.config, views)
+        begun = None if moved is None else by_part(self.config, self._factored(moved))
+        added = by_part(self.config, self._factored(whole))
+        return FastWeights(added, begun, fresh_BT, views)
 
     def slow(self, level: str) -> Any:
-        """Slow matrices of a level in the blocks that adapt."""
-        names = moving_shapes(self.config)[level]
+        """Slow matrices of a level in the blocks that have it."""
+        names, where = moving_shapes(self.config)[level], moving(self.config)[level]
         blocks = _pick(self.params["blocks"], slice(self._frozen, None))
-        blocks = blocks if isinstance(blocks, tuple) else (blocks,)
-        return [{name: block["cms"][level][name] for name in names} for block in blocks]
+        if isinstance(blocks, tuple):
+            blocks = [blocks[i] for i in where.blocks]
+        elif self.how.stacked:
+            blocks = [jax.tree.map(lambda w: w[np.array(where.blocks)], blocks)]
+        else:
+            blocks = [blocks]
+        return [{name: block["cms"][where.part][name] for name in names} for block in blocks]
 
     def whole(self, weights: Weights) -> Weights:
         """Fast weights as the matrices that they add."""
