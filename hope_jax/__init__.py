@@ -12,11 +12,12 @@ import importlib
 
 __version__ = "0.1.0"
 
-__all__ = ["Stream", "__version__", "export", "load"]
+__all__ = ["Stream", "__version__", "convert", "export", "load"]
 
 
 _LAZY = {
     "Stream": "hope_jax.streams",
+    "convert": "hope_jax.pretrained",
     "export": "hope_jax.checkpoint.export",
     "load": "hope_jax.checkpoint.load",
 }

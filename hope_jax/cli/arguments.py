@@ -16,6 +16,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         help="an experiment file with get_config() (FILE:VARIANT picks a variant), or the "
         "config.json of a run",
     )
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """`--set` alone, for `hope_jax.config.parse_assignments`."""
     parser.add_argument(
         "--set",
         action="append",

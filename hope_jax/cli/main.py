@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "measure a finished model on texts and benchmarks",
     "generate": "write text with a trained model",
     "stream": "talk with a model that learns from what it reads",
+    "convert": "turn a pretrained Llama-form model into a checkpoint",
     "export": "write the slow weights of a run alone, to keep or to give away",
     "describe": "print the levels, parameters, state and cost of a model",
     "bench": "measure speed and memory of HOPE beside its baselines",

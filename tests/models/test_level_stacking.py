@@ -1,4 +1,4 @@
-"""Ad-hoc level stacking: the MLP of every block is a level, and its weights the initial ones."""
+"""Ad-hoc level stacking: the MLP of every block is a level within a text."""
 
 import dataclasses
 
