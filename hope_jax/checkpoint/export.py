@@ -42,4 +42,5 @@ def export(checkpoint: str | Path, folder: str | Path) -> Path:
     run = read_json(loaded.path, ("contents", "config"))["config"]
     manager.save(Snapshot(loaded.step, loaded.params, {}, {}, {}, run))
     manager.close()
+    loaded.tokenizer.save(folder)  # for `hope prepare`
     return folder / str(loaded.step)

@@ -46,6 +46,9 @@ class TrainConfig:
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     mesh: MeshConfig = MeshConfig()
+    # Weights that training begins with: of a run, a checkpoint, or what `hope convert` wrote;
+    # None: random ones.
+    start: str | None = None
     steps: int = 1_000
     seed: int = 0  # parameter initialisation and the sample; below 2 ** 32
     accumulate: int = 1  # micro-batches per step

@@ -105,6 +105,11 @@ class BatchIterator(Iterator[dict[str, np.ndarray]]):
         self._position += self._dataset.batch
         return batch
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Between text and the tokens."""
+        return self._dataset.tokenizer
+
     def get_state(self) -> dict[str, Any]:
         """The position as a JSON-able dict."""
         return {"row": self._position, **self._dataset.identity}

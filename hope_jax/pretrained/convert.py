@@ -14,10 +14,10 @@ from hope_jax.checkpoint.snapshot import Snapshot
 from hope_jax.config import DataConfig, OptimConfig, TrainConfig, override
 from hope_jax.config.paths import local_path
 from hope_jax.models import LanguageModel, abstract_params
+from hope_jax.models.in_context import with_slow_weights
 from hope_jax.pretrained.gguf_file import GGUFFile
 from hope_jax.pretrained.llama import params_of
 from hope_jax.pretrained.safetensors_folder import SafetensorsFolder
-from hope_jax.streams.levels import with_slow_weights
 from hope_jax.training.identity import describe_run, versions
 
 LEARNING_RATE = 3e-5  # of training that goes on from weights that are good already
@@ -101,6 +101,7 @@ def convert(
     run = describe_run(loaded.config, loaded.tokenizer)
     manager.save(Snapshot(loaded.step, loaded.params, {}, {}, {}, run))
     manager.close()
+    loaded.tokenizer.save(folder)  # for `hope prepare`
     return folder / str(loaded.step)
 
 

@@ -13,7 +13,8 @@ from hope_jax.inference.learning import Mode
 from hope_jax.inference.sampling import Sampling
 from hope_jax.inference.stream import fresh, layers_apart, open_stream, step_tokens
 from hope_jax.models import LanguageModel
-from hope_jax.streams.levels import frozen_config, with_slow_weights
+from hope_jax.models.in_context import with_slow_weights
+from hope_jax.streams.levels import frozen_config
 
 if TYPE_CHECKING:
     from hope_jax.streams.stream import Stream

@@ -12,12 +12,12 @@ import numpy as np
 import optax
 
 from hope_jax.models import LanguageModel, next_token_losses
-from hope_jax.models.in_context import Reader
+from hope_jax.models.in_context import Reader, with_slow_weights
 from hope_jax.nested import Level, Levels, LevelsState
 from hope_jax.nested.paths import flatten, matches, nest
 from hope_jax.optim.rules import transformation
 from hope_jax.streams.changes import level_changes
-from hope_jax.streams.levels import frozen_config, with_slow_weights
+from hope_jax.streams.levels import frozen_config
 
 if TYPE_CHECKING:
     from hope_jax.streams.sleep import Sleep

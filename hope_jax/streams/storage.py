@@ -17,9 +17,9 @@ from hope_jax.inference.limits import Limits
 from hope_jax.inference.saving import DIFFERS, fill_state
 from hope_jax.inference.stream import compact
 from hope_jax.models import LanguageModel
+from hope_jax.models.in_context import with_slow_weights
 from hope_jax.nested.paths import flatten
 from hope_jax.streams.changes import apply_changes, changed
-from hope_jax.streams.levels import with_slow_weights
 from hope_jax.streams.reservoir import Reservoir
 
 if TYPE_CHECKING:

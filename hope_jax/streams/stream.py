@@ -29,9 +29,10 @@ from hope_jax.inference.stream import (
     settle_stream,
 )
 from hope_jax.models import LanguageModel
+from hope_jax.models.in_context import with_slow_weights
 from hope_jax.streams import storage
 from hope_jax.streams.changes import Change, level_changes
-from hope_jax.streams.levels import learning_config, with_slow_weights
+from hope_jax.streams.levels import learning_config
 from hope_jax.streams.reservoir import Reservoir
 from hope_jax.streams.sleep import Sleep, SleepReport, consolidate
 

@@ -14,6 +14,7 @@ from hope_jax.config import TrainConfig, from_dict
 from hope_jax.data import BatchIterator
 from hope_jax.nested import Levels
 from hope_jax.optim import start_at
+from hope_jax.training.start import starting_params
 from hope_jax.training.state import (
     TrainState,
     abstract_state,
@@ -44,7 +45,11 @@ def resume_or_start(
     renew = (lambda stored: _changed(config, levels, stored)) if change_optimizer else None
     snapshot = checkpoints.restore(like, renew)
     if snapshot is None:
-        return init_state(config, levels, shapes), 0, {}
+        params = None
+        if config.start is not None:
+            params = starting_params(config, batches.tokenizer, shapes.params)
+            say(f"beginning with the weights of {config.start}")
+        return init_state(config, levels, shapes, params), 0, {}
     batches.set_state(snapshot.position["data"])
     fresh = [
         name

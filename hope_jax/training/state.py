@@ -33,9 +33,17 @@ class TrainState:
     levels: LevelsState
 
 
-def init_state(config: TrainConfig, levels: Levels, like: TrainState) -> TrainState:
-    """State at step 0, made where it will live: `like` is from `abstract_state`."""
+def init_state(
+    config: TrainConfig, levels: Levels, like: TrainState, params: Any = None
+) -> TrainState:
+    """State at step 0, made where it will live: `like` is from `abstract_state`.
+
+    With random weights, or with `params`, which are then its own.
+    """
     places = jax.tree.map(lambda x: x.sharding, like)
+    if params is not None:
+        init = lambda params: _with(params, levels)
+        return jax.jit(init, out_shardings=places, donate_argnums=0)(params)
     init = jax.jit(lambda key: _init(config, levels, key), out_shardings=places)
     return init(jax.random.key(config.seed))
 
@@ -56,7 +64,10 @@ def abstract_state(config: TrainConfig, levels: Levels, mesh: Mesh) -> TrainStat
 
 
 def _init(config: TrainConfig, levels: Levels, key: jax.Array) -> TrainState:
-    params = init_params(config.model, key)
+    return _with(init_params(config.model, key), levels)
+
+
+def _with(params: Any, levels: Levels) -> TrainState:
     zero = jnp.zeros((), jnp.int32)
     return TrainState(zero, zero, params, levels.init(params))
 

@@ -24,6 +24,7 @@ from hope_jax.config import RopeScalingConfig
 from hope_jax.inference import read
 from hope_jax.ops.rope import rates
 from hope_jax.pretrained import read_pretrained
+from hope_jax.streams import Limits
 
 TEXT = "Then the other of 1867 went there.\n"
 
@@ -185,7 +186,7 @@ def test_rate_zero_is_the_pretrained_model_and_others_learn(tmp_path):
     plain = read(loaded.model, loaded.params, loaded.tokenizer, TEXT * 3).loss_T
     losses = {}
     for lr in (0.0, 0.5):
-        limits = hope_jax.streams.Limits(surprise=None)
+        limits = Limits(surprise=None)
         stream = hope_jax.Stream.open(loaded, levels=(4, 16), blocks=2, lr=lr, limits=limits)
         stream.read(TEXT * 3)
         losses[lr] = stream.surprise().loss_T

@@ -14,5 +14,13 @@ from hope_jax.models.in_context.fast import Fast, fresh_fast
 from hope_jax.models.in_context.inner import inner_levels
 from hope_jax.models.in_context.losses import in_context_losses
 from hope_jax.models.in_context.reader import Reader
+from hope_jax.models.in_context.slow_weights import with_slow_weights
 
-__all__ = ["Fast", "Reader", "fresh_fast", "in_context_losses", "inner_levels"]
+__all__ = [
+    "Fast",
+    "Reader",
+    "fresh_fast",
+    "in_context_losses",
+    "inner_levels",
+    "with_slow_weights",
+]
