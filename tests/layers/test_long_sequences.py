@@ -71,6 +71,7 @@ gradient_norm = jax.jit(lambda params, tokens: optax.tree.norm(jax.grad(loss)(pa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [0, 200])
 @pytest.mark.parametrize("text", [plays, motifs])
 def test_gradient_norm_does_not_grow_with_length(text, steps):
@@ -92,6 +93,7 @@ def distance(one, other):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("text", [plays, motifs])
 def test_a_nudge_to_the_memories_does_not_grow(text):
     """Memories that generate their own keys and rates are a loop; it must not be chaotic.

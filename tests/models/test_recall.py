@@ -31,6 +31,7 @@ def loss(params, key):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_recall_is_solved():
     """Under 0.05 nats within 2,000 small steps, on sequences that were never seen."""
     rate = optax.warmup_cosine_decay_schedule(0.0, 3e-3, 100, STEPS, 3e-4)

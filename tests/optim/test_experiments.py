@@ -126,6 +126,7 @@ def run(script, *arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_forgetting_writes_its_files_and_goes_on(tmp_path):
     few = ("--steps", 40, "--seeds", 2, "--rates", 1, "--most", 1, "--problems", "narrow")
     few += ("--out", tmp_path, "--rules", "SGD", "DGD")
@@ -141,6 +142,7 @@ def test_forgetting_writes_its_files_and_goes_on(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_toy_writes_its_files(tmp_path):
     run("toy.py", "--steps", 60, "--rates", 4, "--out", tmp_path)
     found = json.loads((tmp_path / "toy.json").read_text())

