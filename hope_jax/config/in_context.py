@@ -133,7 +133,7 @@ class InContextConfig:
         ((0, 2, 4), (1, 3))
         >>> how = InContextConfig(chunks=(64, 512), blocks=5, stack="contiguous")
         >>> how.blocks_of(0, depth=8), how.blocks_of(1, depth=8)
-        ((3, 4), (0, 1, 2))
+        ((2, 3, 4), (0, 1))
         """
         count, levels = self.adapting(depth), len(self.chunks)
         if not self.stacked:

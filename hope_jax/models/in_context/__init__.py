@@ -6,6 +6,9 @@ chunk by chunk: with the fast weights as they are, then the gradient of the chun
 respect to them, then a step of the levels that are due. The levels are those of
 `hope_jax.nested`; a tick is a chunk of the fastest.
 
+In a stack (section 7.3) every block's MLP is a level: `layers.fast_weights.moving` says which
+blocks a level has, and `by_part` puts what the levels have in the order of the blocks again.
+
 A document that begins inside a row begins with the slow weights: from its first token on, what
 earlier documents added is out of sight, and it is gone at each level's next update.
 """
