@@ -5,9 +5,9 @@
     hope train --config experiments/class_incremental/base.py \\
         --set data.path=data/wikitext-2-2k --workdir runs/class_incremental_base
 
-A million parameters, four blocks of attention and a feed-forward layer. The variant "meta"
-goes on from the plain one (`--set start=runs/class_incremental_base`) and is trained through
-the updates of its feed-forward layers within a text, which the plain one never saw.
+A million parameters: four blocks of attention and a feed-forward layer. It reads 1.6 million
+tokens, in six minutes of one CPU core, to a held-out loss of 3.66 nats per token. Nothing in
+its training learns within a text: its feed-forward layers become levels only afterwards.
 """
 
 from __future__ import annotations
@@ -16,35 +16,26 @@ from hope_jax.config import (
     AttentionConfig,
     CMSConfig,
     DataConfig,
-    InContextConfig,
     ModelConfig,
     OptimConfig,
     TrainConfig,
 )
 
-VARIANTS = {
-    "plain": InContextConfig(),
-    "meta": InContextConfig(chunks=(64,), blocks=3, stack="contiguous", lr=0.1),
-}
 
-
-def get_config(variant: str = "plain") -> TrainConfig:
-    """The run of the plain base, or of the one that learned to learn."""
-    if variant not in VARIANTS:
-        raise ValueError(f"variant {variant!r}; give one of {', '.join(VARIANTS)}")
-    plain = variant == "plain"
+def get_config() -> TrainConfig:
+    """The run of the base."""
     return TrainConfig(
-        name=f"class_incremental_{variant}",
+        name="class_incremental_plain",
         model=ModelConfig(
             vocab_size=2048,
             dim=128,
             depth=4,
             mixer=AttentionConfig(heads=4),
-            cms=CMSConfig(periods=(1,), in_context=VARIANTS[variant]),
+            cms=CMSConfig(periods=(1,)),
         ),
         data=DataConfig(batch=8, length=256),
-        optim=OptimConfig(lr=3e-3 if plain else 1e-3, warmup=50, end_lr=0.05),
-        steps=800 if plain else 200,
+        optim=OptimConfig(lr=3e-3, warmup=50, end_lr=0.05),
+        steps=800,
         log_every=20,
         eval_every=200,
         eval_batches=8,

@@ -84,7 +84,7 @@ class Learner:
 
 
 class Levels(Learner):
-    """The feed-forward layers of the last blocks as levels, which learn while they read once.
+    """The feed-forward layers of the last blocks as levels, which learn while they read.
 
     Each row of examples is a context of its own, and queries are answered from the weights.
     """
@@ -107,7 +107,8 @@ class Levels(Learner):
     def learn(self, task: Task) -> None:
         """Read the examples of the task."""
         super().learn(task)
-        for row_T in self.coder.rows(task.examples, WINDOW):
+        rows = list(self.coder.rows(task.examples, WINDOW))
+        for row_T in rows * self.settings.passes:
             counted_T = row_T == self.coder.arrow
             if self.settings.learns_from == "text":
                 counted_T = np.arange(WINDOW) < WINDOW - 1

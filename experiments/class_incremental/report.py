@@ -19,13 +19,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from class_incremental.arms import ARMS
+from class_incremental.arms import ARMS, NO_CLIP
 from matplotlib.figure import Figure
 
 from hope_jax.sweeps.report import spread
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "class_incremental"
-FAMILY = {"hope": "C0", "in": "C7", "fine": "C1", "ewc": "C2", "joint": "k"}
+COLORS = {
+    "hope": "C0",
+    "hope labels": "C4",
+    "in": "C7",
+    "fine": "C1",
+    "ewc": "C2",
+    "joint": "k",
+}
 STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 Runs = list[dict[str, Any]]
@@ -93,14 +100,15 @@ def _dataset(dataset: str, runs: Runs) -> list[str]:
     ]
     for arm, found in by_arm(runs).items():
         cells = [_percent(found, key) for key in ("final", "average", "forgetting")]
-        seconds = statistics.fmean(run["seconds"]["learning"] for run in found)
+        seconds = statistics.fmean(sum(run["seconds"].values()) for run in found)
         seeds = ", ".join(str(run["seed"]) for run in found)
         text = " | ".join([arm, ARMS[arm].help, *cells, seeds, f"{seconds:.0f}"])
         lines.append(f"| {text} |")
     return [
         *lines,
         "",
-        "Seconds are for learning, on a machine that was shared, compiling included.",
+        "Seconds are for learning and answering on one core of a machine that was shared, "
+        "compiling included; they say little.",
         "",
         f"![accuracy over all classes so far]({dataset}.png)",
         "",
@@ -118,7 +126,7 @@ def _plot(runs: Runs, path: Path) -> None:
     axes = figure.add_subplot()
     used: dict[str, int] = {}
     for arm, found in by_arm(runs).items():
-        family = arm.split("_")[0]
+        family = arm.split("_")[0] + (" labels" if "labels" in arm else "")
         style = STYLES[used.setdefault(family, 0) % len(STYLES)]
         used[family] += 1
         curves = [[None if a is None else 100 * a for a in run["accuracy"]] for run in found]
@@ -128,11 +136,11 @@ def _plot(runs: Runs, path: Path) -> None:
         middle = [statistics.fmean(at(n)) for n in tasks]
         marker = "s" if len(tasks) < len(curves[0]) else "o"
         axes.plot(
-            places, middle, color=FAMILY[family], linestyle=style, marker=marker, markersize=4,
+            places, middle, color=COLORS[family], linestyle=style, marker=marker, markersize=4,
             label=arm,
         )  # fmt: skip
         low, high = [min(at(n)) for n in tasks], [max(at(n)) for n in tasks]
-        axes.fill_between(places, low, high, color=FAMILY[family], alpha=0.1, linewidth=0)
+        axes.fill_between(places, low, high, color=COLORS[family], alpha=0.1, linewidth=0)
     counts = runs[0]["classes"]
     chance = [100 / sum(counts[: n + 1]) for n in range(len(counts))]
     axes.plot(range(1, len(counts) + 1), chance, color="C3", linewidth=1, label="chance")
@@ -141,7 +149,11 @@ def _plot(runs: Runs, path: Path) -> None:
         ylabel="accuracy over all classes so far, %",
         xticks=range(1, len(counts) + 1),
     )
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("symlog", linthresh=1)  # what is near chance is to be told apart
+    axes.set_ylim(0, 100)
+    ticks = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
+    axes.set_yticks(ticks, map(str, ticks))
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=110)
@@ -154,7 +166,8 @@ def _tuning(tuned: dict[str, Runs]) -> list[str]:
         "## Tuning",
         "",
         "Accuracy in percent at the end, on validation queries of seed 100 and the first "
-        "tasks; the best of an arm is what it was measured with. Arms that are not here were "
+        "tasks; the best of an arm (the first of equals) is what it was measured with. The "
+        "other arms were "
         "measured with the settings in experiments/class_incremental/arms.py.",
         "",
         "| arm | dataset | tasks | settings | accuracy |",
@@ -163,18 +176,23 @@ def _tuning(tuned: dict[str, Runs]) -> list[str]:
     for arm, tried in tuned.items():
         for one in tried:
             kept = {k: v for k, v in one["settings"].items() if _matters(k, one["settings"])}
-            settings = ", ".join(f"{k} {v}" for k, v in kept.items())
+            settings = ", ".join(f"{k} {_short(v)}" for k, v in kept.items())
             cells = [arm, one["dataset"], str(len(one["classes"])), settings]
             lines.append(f"| {' | '.join(cells)} | {100 * one['final']:.1f} |")
     return [*lines, ""]
 
 
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "/".join(map(_short, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _matters(name: str, settings: dict[str, Any]) -> bool:
     """Whether a setting does anything: those of levels without levels do not."""
-    of_levels = ("chunks", "rule", "clip", "blocks")
-    if name in of_levels:
-        return bool(settings["chunks"])
-    return name == "lr" or (name in ("passes", "strength") and not settings["chunks"])
+    if name in ("chunks", "rule", "clip", "blocks"):
+        return bool(settings["chunks"]) and settings[name] != NO_CLIP
+    return name in ("lr", "passes") or (name == "strength" and settings[name] > 0)
 
 
 def _origin(runs: Runs) -> list[str]:

@@ -1,6 +1,7 @@
 """Class-incremental learning: the protocol, the arms' arithmetic, and a whole tiny run."""
 
 import dataclasses
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -21,8 +22,9 @@ from class_incremental.measure import ask, forgetting_of, measure
 from class_incremental.model import scores
 
 from hope_jax.checkpoint.load import Loaded
-from hope_jax.config import AttentionConfig, ModelConfig, TrainConfig
+from hope_jax.config import AttentionConfig, InContextConfig, ModelConfig, TrainConfig
 from hope_jax.data import corpus
+from hope_jax.data.documents import Document
 from hope_jax.data.tokenizers.sentence_piece import SentencePieceTokenizer
 from hope_jax.models import LanguageModel, init_params
 from hope_jax.streams import NO_LIMITS, Stream
@@ -42,7 +44,8 @@ def pool():
 
 @pytest.fixture(scope="module")
 def base():
-    tokenizer = SentencePieceTokenizer.train(list(corpus.documents("train"))[:3], 700)
+    some = Document("play", next(iter(corpus.documents("train"))).data[:60_000])
+    tokenizer = SentencePieceTokenizer.train([some], 500)
     config = TrainConfig(
         model=ModelConfig(
             vocab_size=tokenizer.vocab_size, dim=16, depth=2, mixer=AttentionConfig(heads=2)
@@ -209,15 +212,16 @@ def test_the_fisher_is_the_mean_square_of_the_gradients_of_single_examples(base,
     found = fisher_of(base.config.model, base.params, [batch])["final_norm"]["scale"]
 
     def log_probability(params, i):
-        row = scores(
-            base.config.model, params, batch.ids_NT[i : i + 1], batch.last_N[i : i + 1]
-        )
-        return jax.nn.log_softmax(row[0])[batch.label_N[i]]
+        ids_NT, last_N, label_N = map(jnp.asarray, dataclasses.astuple(batch))
+        row = scores(base.config.model, params, ids_NT[i][None], last_N[i][None])
+        return jax.nn.log_softmax(row[0])[label_N[i]]
 
-    grads = [jax.grad(log_probability)(base.params, i)["final_norm"]["scale"] for i in range(2)]
+    gradient = jax.jit(jax.grad(log_probability))
+    grads = [gradient(base.params, i)["final_norm"]["scale"] for i in range(2)]
     np.testing.assert_allclose(found, (grads[0] ** 2 + grads[1] ** 2) / 2, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_levels_learn_what_a_stream_learns(base, pool, coder):
     settings = Settings(chunks=(64, 128), blocks=2, lr=0.5)
     task = tasks(pool, 0, 5, 1)[0]
@@ -297,6 +301,18 @@ def test_a_finished_run_is_skipped_and_other_settings_are_refused(
     args.per_class = 3
     with pytest.raises(ValueError, match="measured with other settings"):
         run.measure_once(base, pool, "fine_tuned", 0, args)
+
+
+def test_every_arm_is_set_to_something_that_fits_the_base():
+    for name, arm in arms.ARMS.items():
+        for values in itertools.product(*arm.tried.values()):
+            tried = dict(zip(arm.tried, values, strict=True))
+            settings = dataclasses.replace(arm.settings, **tried)
+            assert arm.help and settings.lr, name
+            if settings.chunks:
+                InContextConfig(
+                    settings.chunks, settings.blocks, lr=settings.lr, stack="interleaved"
+                )
 
 
 def test_tuned_settings_are_taken(tmp_path):
