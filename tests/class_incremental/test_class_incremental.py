@@ -1,6 +1,7 @@
 """Class-incremental learning: the protocol, the arms' arithmetic, and a whole tiny run."""
 
 import dataclasses
+import doctest
 import itertools
 import json
 import sys
@@ -13,7 +14,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
-from class_incremental import arms, report, run
+from class_incremental import arms, fisher, report, run
+from class_incremental import measure as measure_module
 from class_incremental.classes import Example, Pool, Task, read, tasks
 from class_incremental.coding import Coder, label_ids
 from class_incremental.fisher import fisher_of, hold, nothing_held, penalty
@@ -59,6 +61,12 @@ def base():
 @pytest.fixture(scope="module")
 def coder(base, pool):
     return Coder(base.tokenizer, label_ids(base.tokenizer, pool))
+
+
+@pytest.mark.parametrize("module", [fisher, measure_module])
+def test_examples_in_docstrings(module):
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
 
 
 def test_tasks_hold_every_class_once_and_their_order_is_the_seeds(pool):
