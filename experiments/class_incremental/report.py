@@ -213,7 +213,8 @@ def _keep(file: Path, runs: Runs, tuned: dict[str, Runs]) -> None:
     rows = [*runs, *({"tuning": True, **one} for tried in tuned.values() for one in tried)]
     same = {key: runs[0][key] for key in ("device", "versions")}
     short = [
-        {k: _rounded(v) for k, v in row.items() if row.get(k) != same.get(k)} for row in rows
+        {k: _rounded(v) for k, v in row.items() if k not in same or v != same[k]}
+        for row in rows
     ]
     short[0] |= same
     file.write_text("[\n" + ",\n".join(json.dumps(row) for row in short) + "\n]\n")
