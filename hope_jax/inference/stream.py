@@ -78,6 +78,11 @@ def fresh(model: LanguageModel, params: Any, batch: int = 1) -> StreamState:
         "this model tells a text back from its last token (model.reconstruct) and predicts no "
         "next one: it can be evaluated on its task, not read or write",
     )
+    return _fresh(model, params, batch)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "batch"))
+def _fresh(model: LanguageModel, params: Any, batch: int) -> StreamState:
     if model.config.cms.in_context.on:
         state = fresh_learning(model.config, params, batch)
     else:
