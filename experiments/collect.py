@@ -48,7 +48,8 @@ Speed and memory are in [bench](bench/README.md), what fits which TPU slice in
 comparisons over many runs in
 [language_modelling](language_modelling/README.md), [optimizers](optimizers/README.md),
 [what is remembered across contexts](continual_memory/README.md),
-[learning within a text](in_context/README.md) and
+[learning within a text](in_context/README.md),
+[a pretrained model](pretrained/README.md), [classes task by task](class_incremental/README.md) and
 [value_expansion](value_expansion/README.md).
 
 """
