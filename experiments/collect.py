@@ -50,7 +50,8 @@ comparisons over many runs in
 [what is remembered across contexts](continual_memory/README.md),
 [learning within a text](in_context/README.md),
 [a pretrained model](pretrained/README.md),
-[classes task by task](class_incremental/README.md) and [value_expansion](value_expansion/README.md).
+[classes task by task](class_incremental/README.md) and
+[value_expansion](value_expansion/README.md).
 
 """
 
