@@ -7,7 +7,7 @@ reads, and how fast, is chosen here with --set or later, when a stream is opened
 
 examples:
   hope convert SmolLM2-135M.gguf models/smollm2
-  hope stream --workdir models/smollm2 --levels 64,512 --lr 0.05 --blocks 8
+  hope stream --workdir models/smollm2 --levels 32,128 --blocks 8 --rule adam --lr 0.001
   hope convert Qwen2-0.5B models/qwen2 --set "model.cms.in_context.chunks=(64,512)"
       --set model.cms.in_context.stack=interleaved
 """

@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--blocks", type=int, metavar="N", help="how many of the last blocks learn"
     )
     parser.add_argument(
+        "--rule", choices=("sgd", "momentum", "adam"), help="of these updates, too"
+    )
+    parser.add_argument(
         "--reservoir",
         type=int,
         default=16_384,
@@ -154,10 +157,10 @@ def _open(args: argparse.Namespace, levels: dict[int, int] | tuple[int, ...] | N
     from hope_jax.streams import Stream
 
     if args.stream and args.stream.is_dir() and Stream.points(args.stream):
-        if any(given is not None for given in (levels, args.lr, args.blocks)):
+        if any(given is not None for given in (levels, args.lr, args.blocks, args.rule)):
             raise ValueError(
                 f"{args.stream} is a stream that has begun, with levels and rates of its own; "
-                "leave out --levels, --lr and --blocks, or name another folder"
+                "leave out --levels, --lr, --blocks and --rule, or name another folder"
             )
         return Stream.load(args.stream, point=args.point, checkpoint=args.workdir)
     if args.workdir is None:
@@ -165,7 +168,7 @@ def _open(args: argparse.Namespace, levels: dict[int, int] | tuple[int, ...] | N
         raise ValueError(f"{where}; give the --workdir of a run to begin one")
     if args.point is not None:
         raise ValueError(f"--point {args.point}: the stream has not begun")
-    changes = {"levels": levels, "lr": args.lr, "blocks": args.blocks}
+    changes = {"levels": levels, "lr": args.lr, "blocks": args.blocks, "rule": args.rule}
     return Stream.open(args.workdir, reservoir=args.reservoir, **changes)
 
 
