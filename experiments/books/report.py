@@ -16,6 +16,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from hope_jax.sweeps.report import spread
+
 OUT = Path(__file__).resolve().parents[1] / "results" / "books"
 
 
@@ -67,13 +69,6 @@ def final(run: dict[str, Any]) -> float:
     return statistics.mean(run["losses"][run["periods"][-1]].values())
 
 
-def _spread(values: list[float]) -> str:
-    middle = statistics.mean(values)
-    if len(values) == 1:
-        return f"{middle:.3f}"
-    return f"{middle:.3f} ({min(values):.3f} to {max(values):.3f})"
-
-
 def _page(arms: dict[str, list[Any]], periods: list[str]) -> str:
     first = next(iter(arms.values()))[0]
     lines = [
@@ -90,13 +85,13 @@ def _page(arms: dict[str, list[Any]], periods: list[str]) -> str:
     for arm, runs in arms.items():
         lines.append(
             f"| {arm} | {len(runs)} | {runs[0]['parameters']:,} | "
-            f"{_spread([final(r) for r in runs])} | {_spread([forgetting(r) for r in runs])} |"
+            f"{spread([final(r) for r in runs])} | {spread([forgetting(r) for r in runs])} |"
         )
     for arm, runs in arms.items():
         lines += ["", f"## {arm}", "", "| after reading | " + " | ".join(periods) + " |"]
         lines.append("|---|" + "---:|" * len(periods))
         for read in periods:
-            cells = [_spread([run["losses"][read][p] for run in runs]) for p in periods]
+            cells = [spread([run["losses"][read][p] for run in runs]) for p in periods]
             lines.append(f"| {read} | " + " | ".join(cells) + " |")
     config, on = first["config"], first["device"]
     tokens = config["steps"] * config["data"]["batch"] * config["data"]["length"]

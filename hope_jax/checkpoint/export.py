@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from hope_jax.checkpoint.load import load
+from hope_jax.checkpoint.load import Loaded, load
 from hope_jax.checkpoint.manager import CheckpointManager
 from hope_jax.checkpoint.snapshot import Snapshot
 from hope_jax.checkpoint.storage import read_json
@@ -34,12 +35,33 @@ def export(checkpoint: str | Path, folder: str | Path) -> Path:
       ...
     FileNotFoundError: there is no run or checkpoint at runs/none
     """
-    folder = local_path(folder, "the folder to write to")
     loaded = load(checkpoint)
+    run = read_json(loaded.path, ("contents", "config"))["config"]
+    return write_slow(loaded, run, empty_folder(folder))
+
+
+def empty_folder(folder: str | Path) -> Path:
+    """A folder to write to.
+
+    Raises:
+      ValueError: something is there.
+    """
+    folder = local_path(folder, "the folder to write to")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there and not empty; give a new folder")
+    return folder
+
+
+def write_slow(loaded: Loaded, run: dict[str, Any], folder: Path) -> Path:
+    """Write the slow weights of a model, what describes its run, and its tokenizer.
+
+    Returns:
+      the checkpoint, `folder/<step>`.
+
+    Raises:
+      WriteFailed: the disk is full, or cannot be written.
+    """
     manager = CheckpointManager(folder, keep=1)
-    run = read_json(loaded.path, ("contents", "config"))["config"]
     manager.save(Snapshot(loaded.step, loaded.params, {}, {}, {}, run))
     manager.close()
     loaded.tokenizer.save(folder)  # for `hope prepare`

@@ -30,16 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Convert, and say what came of it."""
-    from hope_jax.checkpoint.load import load
-    from hope_jax.config import parse_assignments
+    from hope_jax.checkpoint.storage import read_json
+    from hope_jax.config import from_dict, parse_assignments
     from hope_jax.models import count_params
     from hope_jax.pretrained import convert
 
     path = convert(args.source, args.folder, parse_assignments(args.set))
-    loaded = load(path)
-    model, size = loaded.config.model, count_params(loaded.config.model).total
+    config = from_dict(read_json(path, ("contents", "config"))["config"]["config"])
+    model, size = config.model, count_params(config.model).total
     print(
-        f"{path}: {loaded.config.name}, {size:,} parameters in {model.depth} blocks of width "
+        f"{path}: {config.name}, {size:,} parameters in {model.depth} blocks of width "
         f"{model.dim}, vocabulary {model.vocab_size:,}; try hope generate --workdir "
         f"{args.folder}"
     )

@@ -8,9 +8,8 @@ from typing import Any
 
 import jax
 
+from hope_jax.checkpoint.export import empty_folder, write_slow
 from hope_jax.checkpoint.load import Loaded
-from hope_jax.checkpoint.manager import CheckpointManager
-from hope_jax.checkpoint.snapshot import Snapshot
 from hope_jax.config import DataConfig, OptimConfig, TrainConfig, override
 from hope_jax.config.paths import local_path
 from hope_jax.models import LanguageModel, abstract_params
@@ -93,16 +92,9 @@ def convert(
       ...
     FileNotFoundError: there is no model at models/none.gguf
     """
-    folder = local_path(folder, "the folder to write to")
+    folder = empty_folder(folder)  # before the work
     loaded = read_pretrained(source, changes)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is there and not empty; give a new folder")
-    manager = CheckpointManager(folder, keep=1)
-    run = describe_run(loaded.config, loaded.tokenizer)
-    manager.save(Snapshot(loaded.step, loaded.params, {}, {}, {}, run))
-    manager.close()
-    loaded.tokenizer.save(folder)  # for `hope prepare`
-    return folder / str(loaded.step)
+    return write_slow(loaded, describe_run(loaded.config, loaded.tokenizer), folder)
 
 
 def _check_unchanged(config: TrainConfig, params: Any, path: Path) -> None:

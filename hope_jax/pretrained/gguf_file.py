@@ -11,27 +11,30 @@ from hope_jax.config import RopeScalingConfig
 from hope_jax.data import Tokenizer
 from hope_jax.ops.rope import rates
 from hope_jax.pretrained.gguf_tokenizer import tokenizer_of
-from hope_jax.pretrained.llama import LlamaForm
+from hope_jax.pretrained.llama import LlamaForm, Names
 
-_WHOLE = {
-    "embed": "token_embd.weight",
-    "head": "output.weight",
-    "final_norm": "output_norm.weight",
-}
-_BLOCK = {
-    "mixer_norm": "attn_norm.weight",
-    "query": "attn_q.weight",
-    "key": "attn_k.weight",
-    "value": "attn_v.weight",
-    "out": "attn_output.weight",
-    "query_bias": "attn_q.bias",
-    "key_bias": "attn_k.bias",
-    "value_bias": "attn_v.bias",
-    "cms_norm": "ffn_norm.weight",
-    "gate": "ffn_gate.weight",
-    "in": "ffn_up.weight",
-    "down": "ffn_down.weight",
-}
+_NAMES = Names(
+    whole={
+        "embed": "token_embd.weight",
+        "head": "output.weight",
+        "final_norm": "output_norm.weight",
+    },
+    block={
+        "mixer_norm": "attn_norm.weight",
+        "query": "attn_q.weight",
+        "key": "attn_k.weight",
+        "value": "attn_v.weight",
+        "out": "attn_output.weight",
+        "query_bias": "attn_q.bias",
+        "key_bias": "attn_k.bias",
+        "value_bias": "attn_v.bias",
+        "cms_norm": "ffn_norm.weight",
+        "gate": "ffn_gate.weight",
+        "in": "ffn_up.weight",
+        "down": "ffn_down.weight",
+    },
+    prefix="blk.{}.",
+)
 _FREQUENCIES = "rope_freqs.weight"  # by how much each pair turns slower
 # whether rotary pairs are neighbours in the rows of queries and keys; here they are halves
 _NEIGHBOURS = {"llama": True, "qwen2": False}
@@ -69,13 +72,13 @@ class GGUFFile:
                 f"{', '.join(_NEIGHBOURS)}"
             )
         self.form = self._settings()
-        self._check_names()
+        _NAMES.check(self.form, self._tensors.keys() - {_FREQUENCIES}, str(path))
 
     def read(self, role: str, block: int | None) -> np.ndarray:
         """A weight; see `hope_jax.pretrained.llama.Read`."""
         from gguf.quants import dequantize
 
-        name = _WHOLE[role] if block is None else f"blk.{block}.{_BLOCK[role]}"
+        name = _NAMES.of(role, block)
         if name not in self._tensors:
             raise ValueError(f"{self.path} lacks {name}")
         tensor = self._tensors[name]
@@ -123,8 +126,8 @@ class GGUFFile:
             norm_eps=float(np.float32(number("attention.layer_norm_rms_epsilon"))),
             rope_theta=theta,
             rope_scaling=self._scaling(size, theta),
-            bias="blk.0.attn_q.bias" in self._tensors,
-            tied_head=_WHOLE["head"] not in self._tensors,
+            bias=_NAMES.of("query_bias", 0) in self._tensors,
+            tied_head=_NAMES.of("head", None) not in self._tensors,
         )
 
     def _scaling(self, size: int, theta: float) -> RopeScalingConfig:
@@ -148,18 +151,6 @@ class GGUFFile:
                 "than Llama 3.1, which is not known here"
             )
         return scaling
-
-    def _check_names(self) -> None:
-        form = self.form
-        known = {_WHOLE[role] for role in form.roles} | {_FREQUENCIES}
-        for block in range(form.depth):
-            known |= {f"blk.{block}.{_BLOCK[role]}" for role in form.block_roles}
-        other = sorted(set(self._tensors) - known)
-        if other:
-            raise ValueError(
-                f"{self.path} holds {len(other)} tensors that the Llama form has no place for, "
-                f"such as {other[0]}"
-            )
 
 
 def _halves(weight: np.ndarray, heads: int) -> np.ndarray:

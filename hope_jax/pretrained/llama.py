@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,9 +101,46 @@ class LlamaForm:
             return (self.vocab_size, self.dim)
         if role in ("gate", "in"):
             return (self.hidden, self.dim)
-        return {"down": (self.dim, self.hidden), "out": (self.dim, self.dim)}.get(
-            role, (rows.get(role, 0), self.dim)
-        )
+        if role == "down":
+            return (self.dim, self.hidden)
+        return (self.dim if role == "out" else rows[role], self.dim)
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """What a kind of file calls the weights.
+
+    Attributes:
+      whole: by role, of the whole model.
+      block: by role, of a block; the name goes on after `prefix`.
+      prefix: with `{}` for the number of the block.
+    """
+
+    whole: Mapping[str, str]
+    block: Mapping[str, str]
+    prefix: str
+
+    def of(self, role: str, block: int | None) -> str:
+        """The name of a weight."""
+        if block is None:
+            return self.whole[role]
+        return self.prefix.format(block) + self.block[role]
+
+    def check(self, form: LlamaForm, found: Iterable[str], source: str) -> None:
+        """Every name must be that of a weight of the form.
+
+        Raises:
+          ValueError: names one that is not.
+        """
+        known = {self.of(role, None) for role in form.roles}
+        for block in range(form.depth):
+            known |= {self.of(role, block) for role in form.block_roles}
+        other = sorted(set(found) - known)
+        if other:
+            raise ValueError(
+                f"{source} holds {len(other)} tensors that the Llama form has no place for, "
+                f"such as {other[0]}"
+            )
 
 
 def params_of(form: LlamaForm, read: Read, source: str) -> Any:

@@ -10,27 +10,30 @@ import numpy as np
 
 from hope_jax.config import RopeScalingConfig
 from hope_jax.data import Tokenizer, load_tokenizer
-from hope_jax.pretrained.llama import LlamaForm
+from hope_jax.pretrained.llama import LlamaForm, Names
 
-_WHOLE = {
-    "embed": "model.embed_tokens.weight",
-    "head": "lm_head.weight",
-    "final_norm": "model.norm.weight",
-}
-_BLOCK = {
-    "mixer_norm": "input_layernorm.weight",
-    "query": "self_attn.q_proj.weight",
-    "key": "self_attn.k_proj.weight",
-    "value": "self_attn.v_proj.weight",
-    "out": "self_attn.o_proj.weight",
-    "query_bias": "self_attn.q_proj.bias",
-    "key_bias": "self_attn.k_proj.bias",
-    "value_bias": "self_attn.v_proj.bias",
-    "cms_norm": "post_attention_layernorm.weight",
-    "gate": "mlp.gate_proj.weight",
-    "in": "mlp.up_proj.weight",
-    "down": "mlp.down_proj.weight",
-}
+_NAMES = Names(
+    whole={
+        "embed": "model.embed_tokens.weight",
+        "head": "lm_head.weight",
+        "final_norm": "model.norm.weight",
+    },
+    block={
+        "mixer_norm": "input_layernorm.weight",
+        "query": "self_attn.q_proj.weight",
+        "key": "self_attn.k_proj.weight",
+        "value": "self_attn.v_proj.weight",
+        "out": "self_attn.o_proj.weight",
+        "query_bias": "self_attn.q_proj.bias",
+        "key_bias": "self_attn.k_proj.bias",
+        "value_bias": "self_attn.v_proj.bias",
+        "cms_norm": "post_attention_layernorm.weight",
+        "gate": "mlp.gate_proj.weight",
+        "in": "mlp.up_proj.weight",
+        "down": "mlp.down_proj.weight",
+    },
+    prefix="model.layers.{}.",
+)
 _KINDS = ("llama", "qwen2")
 _INDEX = "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
@@ -60,13 +63,16 @@ class SafetensorsFolder:
         self._settings = _json(path / "config.json")
         self._files = self._where()
         self.form = self._form()
-        self._check_names()
+        # a tied head is written out by some, and so are angles that follow from the settings
+        spare = {_NAMES.of("head", None)} if self.form.tied_head else set()
+        spare |= {name for name in self._files if name.endswith("rotary_emb.inv_freq")}
+        _NAMES.check(self.form, self._files.keys() - spare, str(path))
 
     def read(self, role: str, block: int | None) -> np.ndarray:
         """A weight; see `hope_jax.pretrained.llama.Read`."""
         from safetensors import safe_open
 
-        name = _WHOLE[role] if block is None else f"model.layers.{block}.{_BLOCK[role]}"
+        name = _NAMES.of(role, block)
         if name not in self._files:
             raise ValueError(f"{self.path} lacks {name}")
         # NumPy has no bfloat16 of its own, which most of these files are of
@@ -142,22 +148,9 @@ class SafetensorsFolder:
             norm_eps=number("rms_norm_eps"),
             rope_theta=float(rope.get("rope_theta", settings.get("rope_theta", 10_000.0))),
             rope_scaling=_scaling(path, rope or settings.get("rope_scaling") or {}),
-            bias="model.layers.0.self_attn.q_proj.bias" in self._files,
+            bias=_NAMES.of("query_bias", 0) in self._files,
             tied_head=bool(settings.get("tie_word_embeddings", False)),
         )
-
-    def _check_names(self) -> None:
-        form = self.form
-        # a tied head is written out by some, and so are angles that follow from the settings
-        known = {_WHOLE[role] for role in form.roles} | {_WHOLE["head"]}
-        for block in range(form.depth):
-            known |= {f"model.layers.{block}.{_BLOCK[role]}" for role in form.block_roles}
-        other = [n for n in set(self._files) - known if not n.endswith("rotary_emb.inv_freq")]
-        if other:
-            raise ValueError(
-                f"{self.path} holds {len(other)} tensors that the Llama form has no place for, "
-                f"such as {min(other)}"
-            )
 
 
 def _scaling(path: Path, settings: dict[str, Any]) -> RopeScalingConfig:
