@@ -8,6 +8,7 @@ from hope_jax.models.init import (
     abstract_state,
     count_params,
     init_params,
+    misfit,
     param_shapes,
 )
 from hope_jax.models.language_model import LanguageModel, Output
@@ -30,6 +31,7 @@ __all__ = [
     "count_params",
     "flops_per_token",
     "init_params",
+    "misfit",
     "legal_set_losses",
     "legal_set_right",
     "match_budget",

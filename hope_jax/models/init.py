@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig
 from hope_jax.models.language_model import LanguageModel
+from hope_jax.nested.paths import flatten
 
 
 def init_params(config: ModelConfig, key: jax.Array) -> Any:
@@ -23,6 +24,25 @@ def init_params(config: ModelConfig, key: jax.Array) -> Any:
 def abstract_params(config: ModelConfig) -> Any:
     """Shapes of the parameters; nothing is allocated."""
     return jax.eval_shape(lambda: nn.unbox(_init(config, jax.random.key(0))))
+
+
+def misfit(config: ModelConfig, params: Any) -> tuple[str, str, str] | None:
+    """The first weight that is not as the model needs it; None: all are.
+
+    Returns:
+      its path, the shape that it has, and the one that the model needs; "missing" for either.
+
+    >>> params = {"final_norm": {"scale": jnp.zeros(3)}}
+    >>> misfit(ModelConfig(dim=16), params)[:2]
+    ('blocks/cms/period_1/norm_scale', 'missing')
+    """
+    said = lambda leaf: "missing" if leaf is None else " x ".join(map(str, leaf.shape)) or "()"
+    found, wanted = flatten(params), flatten(abstract_params(config))
+    for path in [*wanted, *found]:
+        has, needs = said(found.get(path)), said(wanted.get(path))
+        if has != needs:
+            return path, has, needs
+    return None
 
 
 def abstract_state(config: ModelConfig, batch: int = 1, length: int = 0) -> Any:

@@ -12,7 +12,7 @@ from hope_jax.checkpoint.export import empty_folder, write_slow
 from hope_jax.checkpoint.load import Loaded
 from hope_jax.config import DataConfig, OptimConfig, TrainConfig, override
 from hope_jax.config.paths import local_path
-from hope_jax.models import LanguageModel, abstract_params
+from hope_jax.models import LanguageModel, misfit
 from hope_jax.models.in_context import with_slow_weights
 from hope_jax.pretrained.gguf_file import GGUFFile
 from hope_jax.pretrained.llama import params_of
@@ -57,7 +57,13 @@ def read_pretrained(source: str | Path, changes: Mapping[str, Any] | None = None
         )
     params = params_of(form, model.read, str(path))
     params = with_slow_weights(config.model, params)
-    _check_unchanged(config, params, path)
+    wrong = misfit(config.model, params)
+    if wrong is not None:
+        where, has, needs = wrong
+        raise ValueError(
+            f"{path}: with these changes {where} would be {needs}, and the model has it {has}; "
+            "change only what leaves the weights as they are"
+        )
     return Loaded(
         config=config,
         model=LanguageModel(config.model),
@@ -95,17 +101,3 @@ def convert(
     folder = empty_folder(folder)  # before the work
     loaded = read_pretrained(source, changes)
     return write_slow(loaded, describe_run(loaded.config, loaded.tokenizer), folder)
-
-
-def _check_unchanged(config: TrainConfig, params: Any, path: Path) -> None:
-    """The changes must not ask for other weights than there are."""
-    wanted = jax.tree_util.tree_leaves_with_path(abstract_params(config.model))
-    found = dict(jax.tree_util.tree_leaves_with_path(params))
-    for name, leaf in wanted:
-        if name not in found or found[name].shape != leaf.shape:
-            where = jax.tree_util.keystr(name, simple=True, separator="/")
-            has = found[name].shape if name in found else "none"
-            raise ValueError(
-                f"{path}: with these changes {where} would be {leaf.shape}, and the model has "
-                f"{has}; change only what leaves the weights as they are"
-            )

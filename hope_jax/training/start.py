@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from hope_jax.checkpoint.load import load
-from hope_jax.checkpoint.snapshot import flatten
 from hope_jax.config import TrainConfig
 from hope_jax.data import Tokenizer
+from hope_jax.models import misfit
 from hope_jax.models.in_context import with_slow_weights
 
 
@@ -37,17 +37,12 @@ def starting_params(config: TrainConfig, tokenizer: Tokenizer, like: Any) -> Any
             f"({tokenizer.fingerprint}); prepare them with its tokenizer"
         )
     params = with_slow_weights(config.model, loaded.params)
-    found, wanted = flatten(params), flatten(like)
-    for path in [*wanted, *found]:
-        has, needs = (tree[path].shape if path in tree else None for tree in (found, wanted))
-        if has != needs:
-            raise ValueError(
-                f"{where}: its {path} is {_said(has)}, and this model's {_said(needs)}; use "
-                "the model that it was trained as"
-            )
+    wrong = misfit(config.model, params)
+    if wrong is not None:
+        path, has, needs = wrong
+        raise ValueError(
+            f"{where}: its {path} is {has}, and this model's {needs}; use the model that it "
+            "was trained as"
+        )
     places = jax.tree.map(lambda x: x.sharding, like)
     return jax.device_put(jax.device_get(params), places)
-
-
-def _said(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"
