@@ -137,7 +137,6 @@ def _within_a_text(model: ModelConfig, params: Any) -> Section:
         "level",
         ">tokens per update",
         ">blocks",
-        ">rate",
         ">fast weights",
         ">bytes",
         ">optimizer bytes",
@@ -148,18 +147,18 @@ def _within_a_text(model: ModelConfig, params: Any) -> Section:
             name,
             f"{level.chunk:,}",
             f"{len(level.blocks)}",
-            f"{level.rate:g}",
             f"{_size(weights):,}",
             _bytes(weights),
             _bytes(state),
         )
     blocks = how.adapting(model.depth)
     kind = "whole matrices" if how.rank is None else f"rank {how.rank}"
-    learned = " with learned factors" if how.learn_lr else ""
+    rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(how.rates))
+    learned = ", times a learned factor" if how.learn_lr else ""
     shared = f", each of one level ({how.stack})" if how.stacked else ""
     note = (
-        f"in the last {blocks} of {model.depth} blocks{shared}, {kind}, {how.rule}{learned}, "
-        f"on the {how.loss.replace('_', '-')} loss; per text"
+        f"in the last {blocks} of {model.depth} blocks{shared}, {kind}, {how.rule} at {rates}"
+        f"{learned}, on the {how.loss.replace('_', '-')} loss; per text"
     )
     return Section("levels within a text, fastest first", table, note)
 

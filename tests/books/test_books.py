@@ -35,6 +35,7 @@ def test_arms_are_of_one_size(arm):
     assert abs(count_params(model).total - recipe.PARAMETERS) <= 0.01 * recipe.PARAMETERS
 
 
+@pytest.mark.slow
 def test_periods_are_read_in_order_and_the_first_is_forgotten(data, tmp_path, monkeypatch):
     config = override(
         recipe.get_config("transformer"),

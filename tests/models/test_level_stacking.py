@@ -27,6 +27,7 @@ OWNERS = {  # tokens per update of the last three blocks
     "interleaved": (4, 8, 4),
     "contiguous": (8, 4, 4),
 }
+STACKS = ["interleaved", pytest.param("contiguous", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def plain(params, tokens_T, owners, rates):
     return jnp.concatenate(losses)
 
 
-@pytest.mark.parametrize("stack", OWNERS)
+@pytest.mark.parametrize("stack", STACKS)
 def test_equals_a_plain_loop_in_value_and_gradient(stack, params, text):
     config = override(MODEL, {"cms.in_context.stack": stack})
     weights_T = jnp.cos(jnp.arange(18))
