@@ -1,7 +1,8 @@
 """Books in the order of time: loss on every period after reading each.
 
     for period in before-1800 1800-1849 1850-1874 1875-1899; do
-        hope prepare data/books/$period --input books/$period --pattern '*.md' --validation 0.02
+        hope prepare data/books/$period --input books/$period \\
+            --pattern '**/*.md' --validation 0.08
     done
     python experiments/books/read.py --data data/books --arm hope --seed 0
     python experiments/books/report.py runs/books

@@ -40,7 +40,7 @@ def get_config(arm: str = "hope") -> TrainConfig:
         optim=OptimConfig(lr=LEARNING_RATES[arm], warmup=40, schedule="constant"),
         steps=400,
         eval_every=400,
-        eval_batches=16,
+        eval_batches=48,
         checkpoint_every=400,
         keep_checkpoints=1,
         sample_tokens=0,
