@@ -15,6 +15,7 @@ from hope_jax.streams import Limits
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_train_go_on_measure_and_report(tmp_path, monkeypatch, capsys):
     tokenizer = facts.train_tokenizer(sentences=100)
     monkeypatch.setattr(meta_train, "train_tokenizer", lambda: tokenizer)

@@ -32,11 +32,9 @@ def alone(shared, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "numbers", [{"tensor": 2}, pytest.param({"data": 2, "tensor": 2}, marks=pytest.mark.slow)]
-)
-def test_eight_devices_give_the_losses_of_one(shared, alone, tmp_path, logged, numbers):
-    outcome = train(on(shared, **numbers), tmp_path)
+@pytest.mark.slow
+def test_eight_devices_give_the_losses_of_one(shared, alone, tmp_path, logged):
+    outcome = train(on(shared, data=2, tensor=2), tmp_path)
     assert outcome.summary["device"]["count"] == 8
     expected, found = logged(alone), logged(tmp_path)
     assert found.keys() == expected.keys()

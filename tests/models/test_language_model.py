@@ -12,27 +12,17 @@ import pytest
 from hope_jax.config import (
     AttentionConfig,
     CMSConfig,
-    CombaConfig,
     GatedDeltaNetConfig,
-    LinearAttentionConfig,
     ModelConfig,
-    RetNetConfig,
     SelfModifyingConfig,
-    SlidingWindowConfig,
-    TTTLinearConfig,
     TTTMLPConfig,
 )
 from hope_jax.models import LanguageModel, init_params, next_token_losses
 
-MIXERS = {
+MIXERS = {  # one of each kind; layers/test_every_mixer.py has them all
     "attention": AttentionConfig(heads=2, block=4),
     "self_modifying": SelfModifyingConfig(heads=2, chunk=4, rate_hidden=4),
-    "linear_attention": LinearAttentionConfig(heads=2, chunk=4),
-    "retnet": RetNetConfig(heads=2, chunk=4),
     "gated_delta_net": GatedDeltaNetConfig(heads=2, chunk=4),
-    "comba": CombaConfig(heads=2, chunk=4),
-    "sliding_window": SlidingWindowConfig(heads=2, window=5, block=4),
-    "ttt_linear": TTTLinearConfig(heads=2, chunk=4),
     "ttt_mlp": TTTMLPConfig(heads=2, chunk=4, hidden=12, backbone="transformer"),
 }
 TIME = 12

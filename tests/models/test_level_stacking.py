@@ -27,7 +27,6 @@ OWNERS = {  # tokens per update of the last three blocks
     "interleaved": (4, 8, 4),
     "contiguous": (8, 4, 4),
 }
-STACKS = ["interleaved", pytest.param("contiguous", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,8 @@ def plain(params, tokens_T, owners, rates):
     return jnp.concatenate(losses)
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", ["interleaved", "contiguous"])
 def test_equals_a_plain_loop_in_value_and_gradient(stack, params, text):
     config = override(MODEL, {"cms.in_context.stack": stack})
     weights_T = jnp.cos(jnp.arange(18))

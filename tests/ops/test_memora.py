@@ -18,6 +18,7 @@ from hope_jax.ops.memora import (
 
 B, TIME, HEADS, SIZE, HIDDEN = 2, 14, 2, 4, 6
 EPS = 0.1
+SLOW = pytest.mark.slow
 
 
 def make_memory(simplex="inputs", mass=None, read="linear"):
@@ -136,12 +137,12 @@ def agree(actual, expected, tolerance=1e-4):
     ("form", "chunk", "simplex", "read", "with_resets"),
     [
         (read_by_chunk, 4, "inputs", "linear", True),
-        (read_by_chunk, 7, "outputs", "linear", True),
-        (read_by_chunk, 16, "matrix", "linear", False),
-        (read_by_chunk, 1, "inputs", "linear", True),
+        pytest.param(read_by_chunk, 7, "outputs", "linear", True, marks=SLOW),
+        pytest.param(read_by_chunk, 16, "matrix", "linear", False, marks=SLOW),
+        pytest.param(read_by_chunk, 1, "inputs", "linear", True, marks=SLOW),
         (read_by_chunk, 4, "inputs", "lag", False),
         (read_by_token, 4, "inputs", "linear", True),
-        (read_by_token, 1, "matrix", "linear", False),
+        pytest.param(read_by_token, 1, "matrix", "linear", False, marks=SLOW),
     ],
 )
 def test_is_its_definition(form, chunk, simplex, read, with_resets):

@@ -147,6 +147,7 @@ def test_extreme_gates(seed, length, retention, rate, case):
     assert relative_error(got, want) < 5e-5
 
 
+@pytest.mark.slow
 def test_gradients_of_both_forms_agree():
     spec = make_spec(chunk=2, memory_chunk=4, momentum=True)
     initial = make_memories(spec)

@@ -118,8 +118,8 @@ def both(form):
         (read_by_chunk, "mlp", 4, True),
         (read_by_chunk, "linear", 7, True),
         (read_by_chunk, "linear", 1, False),
-        (read_by_chunk, "linear", 16, False),
-        (read_token_by_token, "mlp", 4, True),
+        pytest.param(read_by_chunk, "linear", 16, False, marks=pytest.mark.slow),
+        pytest.param(read_token_by_token, "mlp", 4, True, marks=pytest.mark.slow),
     ],
 )
 def test_equals_descent_on_the_loss(form, kind, chunk, with_resets):
