@@ -2,6 +2,7 @@
 
     python experiments/tasks/report.py runs/formal --out experiments/results/formal_languages
     python experiments/tasks/report.py runs/mad --out experiments/results/mad
+    python experiments/tasks/report.py runs/needles --out experiments/results/needles
 
 Every model stands at the learning rate with the fewest wrong answers, mean over seeds, and the
 lowest and highest in brackets where they differ; after a slash the same of the tests (such as
@@ -34,6 +35,8 @@ def task_of(run: Run) -> str:
         return "noisy recall"
     if kind == "recall" and fields["data.task.motif"] > 1:
         return "fuzzy recall"
+    if kind == "niah":
+        return f"needle, {fields['data.task.form'].replace('_', ' ')}"
     return kind
 
 
@@ -85,7 +88,7 @@ def page(folder: Path, out: Path) -> str:
         [
             f"# {folder.name}\n",
             f"Right answers in percent, {len(runs)} runs; held-out examples"
-            + (f", and after the slash under {tests[0]}" if tests else "")
+            + (f", and after slashes under {', then '.join(tests)}" if tests else "")
             + ".\n",
             *(f"| {' | '.join(line)} |" for line in lines),
             "\n![right answers](right.png)\n",

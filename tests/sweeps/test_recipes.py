@@ -12,7 +12,7 @@ from hope_jax.models import count_params
 from hope_jax.sweeps import rows_of
 
 # of many points, for each of which a width is solved for
-LARGE = ("equal_budget", "formal", "mad", "open_questions", "wikitext")
+LARGE = ("equal_budget", "formal", "mad", "needles", "open_questions", "wikitext")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
