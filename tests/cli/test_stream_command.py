@@ -41,7 +41,6 @@ def turns(tmp_path, text):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_file_of_turns(run_folder, tmp_path, capsys):
     stream = tmp_path / "mine"
     lines = turns(
