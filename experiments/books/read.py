@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import hope_jax
+from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.config import TrainConfig, override, to_dict
 from hope_jax.config.load import load_config
 from hope_jax.data import open_dataset
@@ -93,9 +94,7 @@ def read(config: TrainConfig, data: Path, periods: list[str], seed: int, runs: P
                 "versions": versions(),
             }
             runs.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(facts | {"losses": rows}, indent=2) + "\n")
-            part.replace(path)
+            write_whole(path, json.dumps(facts | {"losses": rows}, indent=2) + "\n")
         start = str(workdir)
     return path
 

@@ -23,7 +23,6 @@ import argparse
 import dataclasses
 import itertools
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from class_incremental.measure import measure
 from rich.progress import track
 
 import hope_jax
+from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.data.tokenizers.sentence_piece import SentencePieceTokenizer
 from hope_jax.training.identity import device, versions
 
@@ -118,7 +118,8 @@ def tune(base, pool, arm: str, args: argparse.Namespace) -> None:
             base, pool, arm, settings, TUNING_SEED, args.per_class, 4, "validation", args.first
         )
         done.append({"changes": changes, **found})
-        _write(file, done)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(done, indent=1) + "\n")
         print(f"{arm} {changes}: {found['final']:.3f}", flush=True)
 
 
@@ -140,14 +141,6 @@ def settings_of_code(arm: str, args: argparse.Namespace) -> Settings:
 
 def _same(found: dict[str, Any], settings: Settings) -> bool:
     return found == json.loads(json.dumps(dataclasses.asdict(settings)))
-
-
-def _write(file: Path, content: Any) -> None:
-    """Write a file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, file)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -211,7 +204,8 @@ def measure_once(base, pool, arm: str, seed: int, args: argparse.Namespace) -> N
         "device": device(),
         "versions": versions(),
     }
-    _write(file, found | origin)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(found | origin, indent=1) + "\n")
     print(f"{file.name}: {found['final']:.3f}", flush=True)
 
 

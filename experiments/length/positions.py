@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import itertools
 import json
-import os
 import statistics
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 import hope_jax
+from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.data import open_dataset
 from hope_jax.sweeps import find_runs
 from hope_jax.training.evaluate import Evaluator
@@ -145,9 +145,7 @@ def main() -> None:
         if run.path.name in known:
             continue
         found.append(measure(run.path, args.times, args.windows))
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text("[\n" + ",\n".join(json.dumps(one) for one in found) + "\n]\n")
-        os.replace(temporary, file)
+        write_whole(file, "[\n" + ",\n".join(json.dumps(one) for one in found) + "\n]\n")
     print(report(found))
 
 

@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Container
 from pathlib import Path
 
+from hope_jax.checkpoint.whole_file import write_whole
+
 NAME = "files.json"
 _CRC_LIMIT = 16 * 2**20
 
@@ -20,9 +22,7 @@ def write(folder: Path) -> None:
     """Write the list of the files of a finished checkpoint."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     files = {p.relative_to(folder).as_posix(): _facts(p) for p in paths}
-    temporary = folder / f"{NAME}.tmp"
-    temporary.write_text(json.dumps(files))
-    temporary.replace(folder / NAME)
+    write_whole(folder / NAME, json.dumps(files))
 
 
 def damage(folder: Path, items: Container[str]) -> str | None:

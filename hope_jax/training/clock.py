@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from hope_jax.checkpoint.whole_file import write_whole
+
 FILE = "clock.json"
 
 
@@ -74,9 +76,7 @@ class Clock:
     def save(self) -> None:
         """Remember how long the run has been going, whatever happens next."""
         if self._file is not None:
-            temporary = self._file.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"wall_seconds": self.read()["wall_seconds"]}))
-            temporary.replace(self._file)
+            write_whole(self._file, json.dumps({"wall_seconds": self.read()["wall_seconds"]}))
 
     def _take(self) -> None:
         if self._since is not None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from hope_jax.checkpoint.whole_file import write_whole
+
 LOG = "metrics.jsonl"
 
 
@@ -39,9 +41,7 @@ class JsonLines:
 
     def __init__(self, path: Path, start: int):
         kept = [json.dumps(record) for record in read_log(path) if record["step"] <= start]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-        temporary.replace(path)
+        write_whole(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
 
     def write(self, step: int, values: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.config import TrainConfig, to_dict
 from hope_jax.parallel.processes import on_main
 from hope_jax.training.identity import device, versions
@@ -45,11 +46,5 @@ def write_summary(
         "tokens": facts.steps * config.data.batch * config.data.length,
         **found,
     }
-    on_main(lambda: _write(workdir / SUMMARY, json.dumps(summary, indent=2) + "\n"))
+    on_main(lambda: write_whole(workdir / SUMMARY, json.dumps(summary, indent=2) + "\n"))
     return summary
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.config import TrainConfig, from_dict, to_dict
 from hope_jax.parallel.processes import of_each, on_main
 
@@ -125,9 +126,7 @@ def _check_config(workdir: Path, config: TrainConfig, change_optimizer: bool) ->
                 f"{workdir} holds a run with another configuration:\n{lines}\n"
                 f"undo the change to go on with that run{flag}, or use another --workdir"
             )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(new, indent=2) + "\n")
-    temporary.replace(path)
+    write_whole(path, json.dumps(new, indent=2) + "\n")
 
 
 def _has_checkpoints(workdir: Path) -> bool:
