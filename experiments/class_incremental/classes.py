@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import published
 
 FILES = {
     "clinc150": ("data_full.json", "domains.json"),
@@ -74,12 +75,7 @@ def read(folder: Path, dataset: str) -> Pool:
     """
     if dataset not in FILES:
         raise ValueError(f"dataset {dataset!r}; give one of {', '.join(FILES)}")
-    missing = [name for name in FILES[dataset] if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{dataset} needs {' and '.join(missing)} in {folder}; the files are published at "
-            f"{PUBLISHED[dataset]}"
-        )
+    published.require(dataset, folder, FILES[dataset], PUBLISHED[dataset])
     pool = _clinc(folder) if dataset == "clinc150" else _banking(folder)
     known = {_plain(text) for texts in pool.train.values() for text in texts}
     unseen = lambda texts: {

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import published
 from languages.cipher import WORD, Cipher
 
 FILES = ("entries.csv", "senses.csv", "examples.csv")
 PUBLISHED = "https://github.com/dictionaria/kalamang/tree/master/cldf"
 LONGEST = 12  # words of a sentence
+SHOWN = 4  # sentences that show how it is asked
 
 # A few rows have the translations in the wrong columns: words that no English sentence has.
 _MALAY = frozenset("dia yang tidak kasih dengan sama dan itu kita dong mereka".split())
@@ -79,12 +81,7 @@ def read(folder: Path) -> Source:
     Raises:
       FileNotFoundError: a file is missing; says which, and where it is published.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"Kalamang needs {' and '.join(missing)} in {folder}; the files are published at "
-            f"{PUBLISHED}"
-        )
+    published.require("Kalamang", folder, FILES, PUBLISHED)
     rows = {name: _rows(folder / name) for name in FILES}
     sentences = [
         Pair(row["Primary_Text"].strip(), row["Translated_Text"].strip())
@@ -124,9 +121,6 @@ def ciphered(source: Source, seed: int, entries: int, sentences: int, asked: int
         return Pair(word, meanings[word]) if word in meanings else None
 
     return _language("Velish", pairs, look_up, entries, sentences, asked)
-
-
-SHOWN = 4
 
 
 def _language(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +45,13 @@ def report(folder: Path, out: Path) -> str:
 
 
 def measured(run: dict[str, Any], after: str | None, of: str, context: str) -> dict[str, Any]:
-    """What a run knew of a language after another was read (None: before any was)."""
-    known = run["before"] if after is None else run["after"][after]["asked"]
-    return known[of][context]
+    """What a run knew of a language after another was read.
+
+    None: before any was; there is nothing to put into the context then.
+    """
+    if after is None:
+        return run["before"][of]["empty"]
+    return run["after"][after]["asked"][of][context]
 
 
 def _page(runs: Runs, findings: str) -> str:
@@ -80,9 +83,7 @@ def _page(runs: Runs, findings: str) -> str:
             for levels, found in by_levels(runs).items():
                 cells = [str(levels), ", ".join(str(run["seed"]) for run in found)]
                 for after, of in moments:
-                    # before anything was read there is nothing to put into the context
-                    place = "empty" if after is None else context
-                    values = [measured(run, after, of, place)[key] for run in found]
+                    values = [measured(run, after, of, context)[key] for run in found]
                     cells.append(spread(values, digits))
                 lines.append(f"| {' | '.join(cells)} |")
             lines.append("")
@@ -134,11 +135,10 @@ def _plot(runs: Runs, path: Path) -> None:
     for axis, of, moments in ((axes[0], one, (None, one, two)), (axes[1], two, (None, two))):
         for levels, found in by_levels(runs).items():
             for context, style in (("empty", "o-"), ("context", "s--")):
-                column: Callable = lambda after, of=of, found=found, context=context: [
-                    measured(r, after, of, "empty" if after is None else context)["chrf"]
-                    for r in found
+                values = [
+                    [measured(run, after, of, context)["chrf"] for run in found]
+                    for after in moments
                 ]
-                values = [column(after) for after in moments]
                 middle = [statistics.fmean(v) for v in values]
                 label = f"{levels} levels" + (
                     ", pages in context" if context != "empty" else ""

@@ -21,7 +21,6 @@ import argparse
 import dataclasses
 import itertools
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -36,35 +35,29 @@ from rich.progress import track
 
 import hope_jax
 from hope_jax import Stream
+from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.training.identity import device, versions
 
 LEVELS = {0: (), 1: (64,), 2: (64, 256), 3: (64, 256, 1024)}  # tokens per update
 PAGE = 160  # words that are read in one context
-
-
 MAKE = kalamang, ciphered
-HELP = {
-    "entries": "words of each language that are read",
-    "sentences": "sentences of each language that are read",
-    "asked": "sentences of each language that are asked",
-    "passes": "how often all is read, in another order each time",
-    "lr": "rate of the levels",
-    "blocks": "the last ones, whose MLPs learn",
-    "window": "tokens of the last pages, where they stand in the context",
-}
+
+
+def _option(default: Any, help: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help})
 
 
 @dataclasses.dataclass(frozen=True)
 class How:
-    """How much is read, and how the levels learn; see `HELP`."""
+    """How much is read, and how the levels learn: options of the command line."""
 
-    entries: int = 100
-    sentences: int = 200
-    asked: int = 40
-    passes: int = 2
-    lr: float = 3e-4
-    blocks: int = 8
-    window: int = 1024
+    entries: int = _option(100, "words of each language that are read")
+    sentences: int = _option(200, "sentences of each language that are read")
+    asked: int = _option(40, "sentences of each language that are asked")
+    passes: int = _option(2, "how often all is read, in another order each time")
+    lr: float = _option(3e-4, "rate of the levels")
+    blocks: int = _option(8, "the last ones, whose MLPs learn")
+    window: int = _option(1024, "tokens of the last pages, where they stand in the context")
 
 
 def run(
@@ -75,7 +68,8 @@ def run(
     Raises:
       ValueError: `file` was begun with other settings.
     """
-    languages = [make(read(data), seed, how.entries, how.sentences, how.asked) for make in MAKE]
+    source = read(data)
+    languages = [make(source, seed, how.entries, how.sentences, how.asked) for make in MAKE]
     facts = {"levels": levels, "seed": seed, "how": dataclasses.asdict(how)}
     begun = facts | {"before": {}, "after": {}}
     found = json.loads(file.read_text()) if file.exists() else begun
@@ -99,10 +93,11 @@ def run(
         if levels and language is not languages[-1]:
             stream.save(folder, keep=1)  # where a run that is stopped goes on
         context = with_pages(stream, pages, how.window)
-        asked = {
-            of.name: {"empty": vars(ask(stream, of)), "context": vars(ask(context, of))}
-            for of in languages[: number + 1]
-        }
+        asked = {}
+        for of in languages[: number + 1]:
+            # without levels nothing has changed but the context
+            empty = vars(ask(stream, of)) if levels else found["before"][of.name]["empty"]
+            asked[of.name] = {"empty": empty, "context": vars(ask(context, of))}
         found["after"][language.name] = {
             "asked": asked,
             "tokens": sum(len(base.tokenizer.encode(page)) for page in pages),
@@ -110,24 +105,26 @@ def run(
             "refused": stream.refused,
         }
         origin = {"base": base.config.name, "device": device(), "versions": versions()}
-        _write(file, found | origin)
+        text = json.dumps(found | origin, indent=1, ensure_ascii=False)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, text + "\n")
         scores = [f"{of} {known['empty']['chrf']}" for of, known in asked.items()]
         print(f"{file.stem}, after {language.name}: chrF {', '.join(scores)}", flush=True)
 
 
 def study(stream: Stream, language: Language, how: How, seed: int) -> list[str]:
     """Read a language page by page, the context empty before each; returns what was read."""
-    random, read = np.random.default_rng(seed), []
+    random, pages = np.random.default_rng(seed), []
     for _ in range(how.passes):
         mixed = lambda pairs: [pairs[i] for i in random.permutation(len(pairs))]
         entries, sentences = mixed(language.entries), mixed(language.sentences)
         again = dataclasses.replace(language, entries=entries, sentences=sentences)
-        read += again.pages(PAGE)
+        pages += again.pages(PAGE)
     if stream.learns:
-        for page in track(read, language.name, transient=True):
+        for page in track(pages, language.name, transient=True):
             stream.read(page)
             stream.forget_context()
-    return read
+    return pages
 
 
 def with_pages(stream: Stream, pages: list[str], window: int) -> Stream:
@@ -140,14 +137,6 @@ def with_pages(stream: Stream, pages: list[str], window: int) -> Stream:
         kept.insert(0, page)
     copy.read("".join(kept), learn=False)
     return copy
-
-
-def _write(file: Path, content: Any) -> None:
-    """Write a file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    os.replace(temporary, file)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -165,7 +154,7 @@ def parser() -> argparse.ArgumentParser:
     for field in dataclasses.fields(How):
         made.add_argument(
             f"--{field.name}", type=type(field.default), default=field.default,
-            help=f"{HELP[field.name]} (%(default)s)",
+            help=f"{field.metadata['help']} (%(default)s)",
         )  # fmt: skip
     return made
 

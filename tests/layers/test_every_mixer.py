@@ -24,11 +24,8 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 
 
 @functools.cache
-def started(name):
-    """A compiled mixer `(x, state, reset, writes)`, its parameters and some input.
-
-    The mixer gives what it counts too, so that `counted` compiles nothing of its own.
-    """
+def counting(name):
+    """A compiled mixer that gives what it counts too, its parameters and some input."""
     module = make_mixer(ModelConfig(dim=DIM, depth=1, mixer=CASES[name].config))
     x_BTD = jax.random.normal(jax.random.key(1), (BATCH, TIME, DIM))
     params = nn.unbox(jax.jit(module.init)(jax.random.key(0), x_BTD))["params"]
@@ -38,16 +35,18 @@ def started(name):
         how = {"writes": writes, "mutable": ["stats"]}
         return module.apply({"params": params}, x_BTD, state, reset_BT, **how)
 
-    def apply(*args, **how):
-        return read(*args, **how)[0]
+    return read, params, x_BTD
 
-    apply.read = read
-    return apply, params, x_BTD
+
+def started(name):
+    """The same mixer `(x, state, reset, writes)` without what it counts."""
+    read, params, x_BTD = counting(name)
+    return lambda *args, **how: read(*args, **how)[0], params, x_BTD
 
 
 def counted(name, *args, **how):
     """Writes to the memory while reading."""
-    counts = flatten(started(name)[0].read(*args, **how)[1]["stats"])
+    counts = flatten(counting(name)[0](*args, **how)[1]["stats"])
     return sum(int(counts[path]) for path in counts if "write_events" in path)
 
 
