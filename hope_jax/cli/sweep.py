@@ -9,6 +9,10 @@ for as long as the best is there (the lowest held-out loss; of tasks the fewest 
 tests included), and its best value is then run with more seeds. `--list`, `--count` and
 `--index` count rows.
 
+With `--together N`, up to N runs that differ in seeds and learning rate alone are one program
+in one process: an accelerator that a small model leaves idle trains them in little more than
+the time of one, and compiles once. With --tune every value is then run with all seeds.
+
 Ctrl-C and SIGTERM let the runs at work save first; the exit status is then 130 or 143.
 
 examples:
@@ -16,6 +20,7 @@ examples:
   hope sweep experiments/optimizers/wikitext.py --local 2 --set data.path=data/wikitext-2
   hope sweep experiments/optimizers/wikitext.py --index $JOB_COMPLETION_INDEX
   hope sweep experiments/optimizers/wikitext.py --local 2 --tune optim.lr --seeds 3
+  hope sweep experiments/optimizers/wikitext.py --local 1 --tune optim.lr --together 9
   hope report runs/wikitext --best optim.lr
 """
 
@@ -52,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="change a field of all points, e.g. --set steps=100; may be given several times",
     )
     parser.add_argument(
-        "--tune", metavar="FIELD", help="find the best value of this field in every row"
+        "--tune",
+        metavar="FIELD[=V,V,...]",
+        help="find the best value of this field in every row, which begins with the values of "
+        "sweep() or with these",
     )
     parser.add_argument(
         "--seeds",
@@ -60,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="N",
         help="with --tune: runs of the best value, its first included (default: 3)",
+    )
+    parser.add_argument(
+        "--together",
+        type=int,
+        default=1,
+        metavar="N",
+        help="up to so many runs in one program, on one device (default: 1)",
     )
     parser.add_argument(
         "--discard-checkpoints",
@@ -96,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--index {args.index}: the {kind} are 0 to {len(what) - 1}")
     if args.local is not None and args.local < 1:
         raise ValueError(f"--local {args.local}: run at least 1 at a time")
+    if args.together < 1:
+        raise ValueError(f"--together {args.together}: use at least 1 run in a program")
 
     from hope_jax.sweeps import run_points, tune_rows
     from hope_jax.sweeps.report import COMMAND
@@ -106,15 +123,18 @@ def run(args: argparse.Namespace) -> int:
     at_once, keep = args.local or 1, not args.discard_checkpoints
     with _sigterm_as_exit():
         if rows is None:
-            endings = run_points(chosen, folder, at_once, keep_checkpoints=keep)
+            endings = run_points(
+                chosen, folder, at_once, keep_checkpoints=keep, together=args.together
+            )
         else:
             endings = tune_rows(
                 chosen,
-                args.tune,
+                _tuned(args.tune)[0],
                 folder,
                 seeds=args.seeds or 3,
                 at_once=at_once,
                 keep_checkpoints=keep,
+                together=args.together,
             )
     failed = [ending for ending in endings if ending.how == "failed"]
     for ending in failed:
@@ -145,10 +165,28 @@ def _rows(points, args: argparse.Namespace):
         raise ValueError(f"--seeds {args.seeds}: use at least 1")
     from hope_jax.sweeps import rows_of
 
-    clash = [item for item in args.set if item.partition("=")[0] in (args.tune, "seed")]
+    field, values = _tuned(args.tune)
+    clash = [item for item in args.set if item.partition("=")[0] in (field, "seed")]
     if clash:
-        raise ValueError(f"--set {clash[0]}: --tune {args.tune} chooses it")
-    return rows_of(points, args.tune)
+        raise ValueError(f"--set {clash[0]}: --tune {field} chooses it")
+    return rows_of(points, field, values)
+
+
+def _tuned(text: str) -> tuple[str, list[float] | None]:
+    """The field, and the values to begin with if there are any.
+
+    >>> _tuned("optim.lr"), _tuned("optim.lr=1e-3,3e-3")
+    (('optim.lr', None), ('optim.lr', [0.001, 0.003]))
+    """
+    field, given, values = text.partition("=")
+    if not given:
+        return field, None
+    try:
+        return field, [float(value) for value in values.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--tune {text}: give numbers with commas between them, such as {field}=1e-3,3e-3"
+        ) from None
 
 
 def _command(args: argparse.Namespace) -> str:
@@ -157,6 +195,8 @@ def _command(args: argparse.Namespace) -> str:
     words += [word for item in args.set for word in ("--set", item)]
     if args.tune:
         words += ["--tune", args.tune, "--seeds", str(args.seeds or 3)]
+    if args.together > 1:
+        words += ["--together", str(args.together)]
     return shlex.join(words)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import optax
 
 from hope_jax.config import TrainConfig
@@ -11,7 +12,7 @@ from hope_jax.nested import Level, Levels
 from hope_jax.optim.rules import transformation
 
 
-def make(config: TrainConfig, params: Any) -> Levels:
+def make(config: TrainConfig, params: Any, lr: jax.Array | None = None) -> Levels:
     """Levels of the outer optimizer, one per CMS period, each with a rule of its own.
 
     A tick is a training step. The level named `period_<p>` holds the CMS parameters under
@@ -27,6 +28,8 @@ def make(config: TrainConfig, params: Any) -> Levels:
     Args:
       config: the run; `model.cms`, `optim` and `steps` are read.
       params: parameters or their shapes (`jax.eval_shape`), to check that they fit.
+      lr: takes the place of `optim.lr`; may be traced, so that runs at several rates can be
+        one program (`hope_jax.training.together`).
 
     Raises:
       ValueError: periods that cannot be run, a period in `optim.levels` that no level has,
@@ -43,7 +46,7 @@ def make(config: TrainConfig, params: Any) -> Levels:
 
     def plain(name: str, period: int, **where: Any) -> Level:
         reduction = config.optim.at(period).reduction
-        tx = transformation(config.optim, config.steps, period)
+        tx = transformation(config.optim, config.steps, period, lr)
         return Level(name, period, tx, reduction=reduction, **where)
 
     def level(name: str, period: int) -> Level:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import jax
 import optax
 from optax.contrib import scale_by_muon
 
@@ -30,7 +31,7 @@ from hope_jax.optim.schedules import learning_rate
 
 
 def transformation(
-    config: OptimConfig, steps: int, period: int
+    config: OptimConfig, steps: int, period: int, lr: jax.Array | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """The rule of the level with this period: own clipping, rule, weight decay, rate.
 
@@ -38,9 +39,10 @@ def transformation(
       config: the outer optimizer.
       steps: training steps of the run, for the schedule.
       period: training steps per update of the level.
+      lr: takes the place of `config.lr`; may be traced.
     """
     level = config.at(period)
-    tx = _rule(config, level, learning_rate(config, steps, period))
+    tx = _rule(config, level, learning_rate(config, steps, period, lr))
     if level.clip is None:
         return tx
     return optax.chain(optax.clip_by_global_norm(level.clip), tx)

@@ -11,7 +11,9 @@ import optax
 from hope_jax.config import OptimConfig
 
 
-def learning_rate(config: OptimConfig, steps: int, period: int = 1) -> optax.Schedule:
+def learning_rate(
+    config: OptimConfig, steps: int, period: int = 1, lr: jax.Array | None = None
+) -> optax.Schedule:
     """Linear warm-up, then cosine decay to `end_lr * lr` at step `steps`, or constant.
 
     Args:
@@ -21,6 +23,7 @@ def learning_rate(config: OptimConfig, steps: int, period: int = 1) -> optax.Sch
       period: training steps per update of the level. The schedule's argument is the
         optimizer's own count of updates before this one, so that update n is the one at
         the end of training step (n + 1) * period: all levels follow one curve.
+      lr: takes the place of `config.lr`; may be traced.
 
     Example:
       >>> config = OptimConfig(lr=1.0, end_lr=0.0, warmup=8)
@@ -28,7 +31,7 @@ def learning_rate(config: OptimConfig, steps: int, period: int = 1) -> optax.Sch
       (0.5, 0.5)
     """
     level = config.at(period)
-    peak = config.lr * level.lr_factor
+    peak = (config.lr if lr is None else lr) * level.lr_factor
 
     def schedule(count):
         step = (jnp.asarray(count, jnp.float32) + 1) * period

@@ -45,7 +45,11 @@ class Run:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Median over the logged steps; None if none was logged."""
+        """Median over the logged steps; None if none was logged, or if runs were trained
+        together, whose speed says nothing of one.
+        """
+        if self.summary.get("together", 1) > 1:
+            return None
         if SPEED in self.summary:
             return self.summary[SPEED]
         records = read_log(self.path / LOG)

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 
 from hope_jax.config import to_json
 from hope_jax.config.sweeps import Point
+from hope_jax.training.together import common
 from hope_jax.training.workdir import CHECKPOINTS, SUMMARY
 
 CONFIG, LOG = "point.json", "log.txt"
@@ -51,6 +52,7 @@ def run_points(
     at_once: int = 1,
     say: Callable[[str], None] = print,
     keep_checkpoints: bool = True,
+    together: int = 1,
 ) -> list[Ending]:
     """Train every point in `folder/NAME`, `at_once` at a time.
 
@@ -63,9 +65,26 @@ def run_points(
       at_once: runs at the same time.
       say: called with one line when a run begins or ends.
       keep_checkpoints: False removes those of finished runs, which fill disks.
+      together: up to so many runs that differ in seeds and learning rate alone are one
+        program in one process; see `hope_jax.training.together`.
     """
     crew = Crew(folder, say, len(points), keep_checkpoints)
-    return crew.each(crew.run, points, at_once)
+    if together == 1:
+        return crew.each(crew.run, points, at_once)
+    endings = crew.each(crew.run_together, alike(points, together), at_once)
+    return [ending for some in endings for ending in some]
+
+
+def alike(points: Sequence[Point], most: int) -> list[list[Point]]:
+    """Points that can be trained in one program, in groups of at most `most`."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(common(point.config), []).append(point)
+    return [
+        group[first : first + most]
+        for group in groups.values()
+        for first in range(0, len(group), most)
+    ]
 
 
 class Crew:
@@ -95,30 +114,68 @@ class Crew:
     def run(self, point: Point) -> Ending:
         """Train one point."""
         workdir = self._folder / point.name
-        log = workdir / LOG
-        if (workdir / SUMMARY).exists():
-            return self._end(Ending(point, "finished before", log))
+        if self._finished(point):
+            return self._end(Ending(point, "finished before", workdir / LOG))
+        self._prepare(point)
+        command = ["-m", "hope_jax", "train", "--config", str(workdir / CONFIG)]
+        command += ["--workdir", str(workdir)]
+        status = self._call(command, workdir / LOG, point.name)
+        return self._ended_with(status, point, workdir / LOG)
+
+    def run_together(self, points: Sequence[Point]) -> list[Ending]:
+        """Train points in one program; their log is that of the first."""
+        open_ = [point for point in points if not self._finished(point)]
+        before = [point for point in points if point not in open_]
+        endings = [
+            self._end(Ending(point, "finished before", self._folder / point.name / LOG))
+            for point in before
+        ]
+        if not open_:
+            return endings
+        if len(open_) == 1:
+            return [*endings, self.run(open_[0])]
+        for point in open_:
+            self._prepare(point)
+        folders = [self._folder / point.name for point in open_]
+        log = folders[0] / LOG
+        command = ["-m", "hope_jax.sweeps.together", *map(str, folders)]
+        status = self._call(command, log, f"{open_[0].name} and {len(open_) - 1} more")
+        return endings + [self._ended_with(status, point, log) for point in open_]
+
+    def _finished(self, point: Point) -> bool:
+        return (self._folder / point.name / SUMMARY).exists()
+
+    def _prepare(self, point: Point) -> None:
+        workdir = self._folder / point.name
         workdir.mkdir(parents=True, exist_ok=True)
-        config = workdir / CONFIG
-        config.write_text(to_json(point.config) + "\n")
-        command = [sys.executable, "-m", "hope_jax", "train"]
-        command += ["--config", str(config), "--workdir", str(workdir)]
+        (workdir / CONFIG).write_text(to_json(point.config) + "\n")
+
+    def _call(self, command: Sequence[str], log: Path, what: str) -> int | None:
+        """Python with this command line; its exit status, None if it was not begun."""
         with log.open("a") as out:
             with self._lock:
                 if self._stopping:
-                    return Ending(point, "stopped", log)
+                    return None
                 # A group of its own: Ctrl-C reaches us alone, and we pass it on.
                 process = subprocess.Popen(
-                    command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                    [sys.executable, *command],
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
                 )
                 self._at_work.add(process)
-            self._say(f"{point.name}: begins, log in {log}")
+            self._say(f"{what}: begins, log in {log}")
             status = process.wait()
         with self._lock:
             self._at_work.discard(process)
-        if status == 0:
+        return status
+
+    def _ended_with(self, status: int | None, point: Point, log: Path) -> Ending:
+        if status is None:
+            return Ending(point, "stopped", log)
+        if self._finished(point):
             if not self._keep_checkpoints:
-                shutil.rmtree(workdir / CHECKPOINTS, ignore_errors=True)
+                shutil.rmtree(self._folder / point.name / CHECKPOINTS, ignore_errors=True)
             return self._end(Ending(point, "done", log))
         stopped = status in (128 + signal.SIGTERM, -signal.SIGTERM)
         return self._end(Ending(point, "stopped" if stopped else "failed", log))

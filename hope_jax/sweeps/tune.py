@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hope_jax.config.check import require
 from hope_jax.config.sweeps import Point, changed
 from hope_jax.sweeps.collect import rating
-from hope_jax.sweeps.runner import Crew, Ending
+from hope_jax.sweeps.runner import Crew, Ending, alike
 from hope_jax.training.workdir import SUMMARY
 
 LONGEST_ROW = 8  # values of a row at most, however far away the best is
@@ -30,8 +31,15 @@ class Row:
     points: tuple[Point, ...]
 
 
-def rows_of(points: Sequence[Point], field: str) -> list[Row]:
+def rows_of(
+    points: Sequence[Point], field: str, values: Sequence[float] | None = None
+) -> list[Row]:
     """Points in rows of `field`, in the order of the sweep.
+
+    Args:
+      points: from `load_sweep`.
+      field: its name.
+      values: what rows have in place of the values of their points.
 
     Raises:
       ValueError: a point does not set `field`, or not to a positive number, or a row is too
@@ -58,7 +66,16 @@ def rows_of(points: Sequence[Point], field: str) -> list[Row]:
             f"--tune {field}: {row[0].name} is alone in its row; give at least two values",
         )
         row.sort(key=lambda point: point.changes[field])
-    return [Row(name, tuple(row)) for name, row in rows.values()]
+    if values is None:
+        return [Row(name, tuple(row)) for name, row in rows.values()]
+    require(
+        len(set(values)) > 1 and min(values) > 0,
+        f"--tune {field}: {list(values)}; give at least two positive values",
+    )
+    return [
+        Row(name, tuple(changed(row[0], {field: value}) for value in sorted(set(values))))
+        for name, row in rows.values()
+    ]
 
 
 def tune_rows(
@@ -69,6 +86,7 @@ def tune_rows(
     seeds: int = 1,
     at_once: int = 1,
     keep_checkpoints: bool = True,
+    together: int = 1,
     say: Callable[[str], None] = print,
 ) -> list[Ending]:
     """Train every row, `at_once` of them side by side, each point in `folder/NAME`.
@@ -77,6 +95,9 @@ def tune_rows(
     best `rating` is there (and up to `LONGEST_ROW` values); a run that fails counts
     as the worst. Then the best value is run with seeds 1, 2, ... besides its own.
 
+    With `together` every value is run with all seeds from the beginning, because together they
+    take little longer than one, and the mean decides.
+
     Args:
       rows: from `rows_of`.
       field: the tuned field.
@@ -84,10 +105,11 @@ def tune_rows(
       seeds: runs of the best value, its first included.
       at_once: rows at the same time.
       keep_checkpoints: False removes those of finished runs.
+      together: up to so many runs are one program; see `hope_jax.training.together`.
       say: called with one line when a run begins or ends.
     """
     crew = Crew(folder, say, keep_checkpoints=keep_checkpoints)
-    tune = lambda row: _tune(row, field, seeds, crew, folder, say)
+    tune = lambda row: _tune(row, field, seeds, crew, folder, together, say)
     return [ending for endings in crew.each(tune, rows, at_once) for ending in endings]
 
 
@@ -97,22 +119,33 @@ def _tune(
     seeds: int,
     crew: Crew,
     folder: Path,
+    together: int,
     say: Callable[[str], None],
 ) -> list[Ending]:
     endings: list[Ending] = []
     ratings: dict[float, tuple[float, float]] = {}
     points = {point.changes[field]: point for point in row.points}
+    every = range(seeds if together > 1 else 1)  # seeds of every value
 
-    def run(point: Point) -> tuple[float, float]:
-        endings.append(crew.run(point))
-        return rating_of(folder / point.name)
+    def run(some: Sequence[Point]) -> bool:
+        """Whether they were run, and not stopped."""
+        if together == 1:
+            for point in some:
+                endings.append(crew.run(point))
+                if endings[-1].how == "stopped":
+                    break
+        else:
+            for group in alike(some, together):
+                endings.extend(crew.run_together(group))
+        return all(ending.how != "stopped" for ending in endings)
 
     while True:
-        for value, point in points.items():
-            if value not in ratings:
-                ratings[value] = run(point)
-                if endings[-1].how == "stopped":
-                    return endings
+        new = [value for value in points if value not in ratings]
+        if not run([_seeded(points[value], seed) for value in new for seed in every]):
+            return endings
+        for value in new:
+            of_seeds = [rating_of(folder / _seeded(points[value], s).name) for s in every]
+            ratings[value] = tuple(map(statistics.fmean, zip(*of_seeds, strict=True)))
         best = min(ratings, key=ratings.get)
         wrong, loss = ratings[best]
         if math.isinf(loss):
@@ -125,11 +158,13 @@ def _tune(
         points[beyond] = changed(points[best], {field: beyond})
     share = f", {100 * wrong:.2f} % wrong" if wrong else ""
     say(f"{row.name}: best at {field}={best:g}, held-out loss {loss:.4f}{share}")
-    for seed in range(1, seeds):
-        run(changed(points[best], {"seed": seed, "data.seed": seed}))
-        if endings[-1].how == "stopped":
-            break
+    run([_seeded(points[best], seed) for seed in range(len(every), seeds)])
     return endings
+
+
+def _seeded(point: Point, seed: int) -> Point:
+    """The point with another seed; 0 is its own."""
+    return changed(point, {"seed": seed, "data.seed": seed}) if seed else point
 
 
 def _beyond(values: Sequence[float], best: float) -> float | None:

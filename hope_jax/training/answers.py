@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from hope_jax.data import TaskData
 from hope_jax.models import LanguageModel
-from hope_jax.training.held_out import HeldOutReader
+from hope_jax.training.held_out import HeldOutReader, apart
 from hope_jax.training.objective import EVENTS, judge
 
 DEPTHS = 5  # bins that accuracy is told by
@@ -130,29 +130,40 @@ class AnswerEvaluator:
         for part in self._read(params, held_out, batches, writes=writes):
             parts.append(part)
             on_batch()
-        read = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
-        asked_NT = read.asked_BT
-        hit_NT = read.right_BT & asked_NT
-        tokens = hit_NT.sum(axis=1) / asked_NT.sum(axis=1)
-        examples = (hit_NT == asked_NT).all(axis=1).astype(np.float64)
-        by_example = held_out.source.config.judged == "example"
-        scores = examples if by_example else tokens
-        chance = held_out.source.task.chance
-        if chance is None:
-            chance = _commonest(read.targets_BT, asked_NT, by_example)
-        return Answers(
-            loss=float(read.loss_B.astype(np.float64).mean()),
-            accuracy=float(scores.mean()),
-            error=_error(scores) or 0.0,
-            chance=chance,
-            tokens_right=float(tokens.mean()),
-            examples_right=float(examples.mean()),
-            examples=len(scores),
-            asked=int(asked_NT.sum()),
-            length=asked_NT.shape[1],
-            write_events=round(float(read.events_1.sum())),
-            by_depth=None if read.depth_B is None else _by_depth(scores, read.depth_B),
-        )
+        return _figures(parts, held_out)
+
+    def each(
+        self, params: Any, held_out: TaskData, batches: int, *, writes: bool = True
+    ) -> list[Answers]:
+        """The same of several models at once, whose parameters have a first axis for them."""
+        parts = list(self._read(params, held_out, batches, writes=writes, several=True))
+        return [_figures(of_one, held_out) for of_one in apart(parts)]
+
+
+def _figures(parts: Sequence[_Read], held_out: TaskData) -> Answers:
+    read = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+    asked_NT = read.asked_BT
+    hit_NT = read.right_BT & asked_NT
+    tokens = hit_NT.sum(axis=1) / asked_NT.sum(axis=1)
+    examples = (hit_NT == asked_NT).all(axis=1).astype(np.float64)
+    by_example = held_out.source.config.judged == "example"
+    scores = examples if by_example else tokens
+    chance = held_out.source.task.chance
+    if chance is None:
+        chance = _commonest(read.targets_BT, asked_NT, by_example)
+    return Answers(
+        loss=float(read.loss_B.astype(np.float64).mean()),
+        accuracy=float(scores.mean()),
+        error=_error(scores) or 0.0,
+        chance=chance,
+        tokens_right=float(tokens.mean()),
+        examples_right=float(examples.mean()),
+        examples=len(scores),
+        asked=int(asked_NT.sum()),
+        length=asked_NT.shape[1],
+        write_events=round(float(read.events_1.sum())),
+        by_depth=None if read.depth_B is None else _by_depth(scores, read.depth_B),
+    )
 
 
 @flax.struct.dataclass

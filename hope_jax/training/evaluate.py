@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 
 from hope_jax.data import Dataset
 from hope_jax.models import LanguageModel
-from hope_jax.training.held_out import HeldOutReader
+from hope_jax.training.held_out import HeldOutReader, apart
 from hope_jax.training.objective import EVENTS, token_losses
 
 
@@ -71,20 +72,31 @@ class Evaluator:
         self, params: Any, held_out: Dataset, batches: int, *, writes: bool = True
     ) -> Evaluation:
         """Loss over the first `batches` batches of held-out data, or all there are."""
-        total, rows, events = 0.0, 0, 0.0
-        for loss_T, count in self._read(params, held_out, batches, writes=writes):
-            total = total + loss_T.astype(np.float64)
-            rows += held_out.batch
-            events += float(count)
-        by_position = total / rows
-        loss = float(by_position.mean())
-        return Evaluation(
-            loss=loss,
-            bits_per_byte=loss / math.log(2) / held_out.bytes_per_token,
-            loss_by_position=tuple(by_position.tolist()),
-            tokens=rows * len(by_position),
-            write_events=round(events),
-        )
+        return _figures(self._read(params, held_out, batches, writes=writes), held_out)
+
+    def each(
+        self, params: Any, held_out: Dataset, batches: int, *, writes: bool = True
+    ) -> list[Evaluation]:
+        """The same of several models at once, whose parameters have a first axis for them."""
+        parts = list(self._read(params, held_out, batches, writes=writes, several=True))
+        return [_figures(of_one, held_out) for of_one in apart(parts)]
+
+
+def _figures(parts: Iterable[tuple[np.ndarray, Any]], held_out: Dataset) -> Evaluation:
+    total, rows, events = 0.0, 0, 0.0
+    for loss_T, count in parts:
+        total = total + loss_T.astype(np.float64)
+        rows += held_out.batch
+        events += float(count)
+    by_position = total / rows
+    loss = float(by_position.mean())
+    return Evaluation(
+        loss=loss,
+        bits_per_byte=loss / math.log(2) / held_out.bytes_per_token,
+        loss_by_position=tuple(by_position.tolist()),
+        tokens=rows * len(by_position),
+        write_events=round(events),
+    )
 
 
 def _read(model: LanguageModel, params: Any, batch: dict[str, jax.Array], *, writes: bool):

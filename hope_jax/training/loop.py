@@ -59,12 +59,14 @@ class Outcome:
     Attributes:
       step: training steps done.
       stopped: the signal that ended it before the last step, or None.
-      summary: what `summary.json` holds; None if it was stopped.
+      summary: what `summary.json` holds; None if it was stopped or diverged.
+      failed: why it diverged, of runs that are trained together (`train` raises).
     """
 
     step: int
     stopped: signal.Signals | None
     summary: dict[str, Any] | None
+    failed: str | None = None
 
 
 def train(
@@ -110,7 +112,7 @@ def train(
             on_main(lambda: str(prepared_corpus()))  # once, before several open it
         data = open_dataset(config.data, split="train", rows=rows)
         held_out = open_dataset(config.data, data.tokenizer, split="validation", rows=rows)
-        _check_vocabulary(config, data)
+        check_vocabulary(config, data)
         batches = iter(data)
         stack.callback(batches.close)
 
@@ -147,7 +149,7 @@ def train(
         stack.callback(writers.close)
         flops = flops_per_token(config.model, config.data.length).training
         meter = SpeedMeter(flops, peak)
-        bad_steps = finite.BadSteps(config.max_bad_steps, _tensor_names(levels, shapes))
+        bad_steps = finite.BadSteps(config.max_bad_steps, tensor_names(levels, shapes))
         inputs = InputTimes()
         log = StepLog(
             config, display, writers, meter, clock, inputs, bad_steps, int(state.skipped)
@@ -225,7 +227,8 @@ def train(
         return Outcome(step, None, summary)
 
 
-def _check_vocabulary(config: TrainConfig, data: Batches) -> None:
+def check_vocabulary(config: TrainConfig, data: Batches) -> None:
+    """Raise `ValueError` if the data have tokens that the model does not know."""
     task = config.data.task
     if task is not None and task.answers == "legal":
         if data.vocab_size != config.model.vocab_size:
@@ -247,7 +250,7 @@ def _rows(config: TrainConfig) -> str:
     return f"data.batch {config.data.batch}{parts}"
 
 
-def _tensor_names(levels: Levels, shapes: Any) -> list[str]:
+def tensor_names(levels: Levels, shapes: Any) -> list[str]:
     """Names for the indices that the step gives as `bad_tensor`."""
     states = jax.eval_shape(levels.init, shapes)
     info = jax.eval_shape(levels.step, shapes, states, shapes)[2]

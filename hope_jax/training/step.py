@@ -25,15 +25,16 @@ Losses = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 def make_step(
-    losses: Losses, levels: Levels, config: TrainConfig
+    losses: Losses, levels: Levels, config: TrainConfig, lr: jax.Array | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The pure function `(state, batch) -> (state, metrics)`.
 
     A step whose loss, gradient or update is not finite leaves the parameters and all
     optimizer states as they were and is counted in `state.skipped`. The metrics are
     scalars on the device; `bad_tensor` is an index into `finite.names(checked(...))`.
+    `lr` is what `levels` were made with, where that is not `config.optim.lr`.
     """
-    rate = learning_rate(config.optim, config.steps)
+    rate = learning_rate(config.optim, config.steps, lr=lr)
 
     def mean_loss(params, batch):
         loss_BT, stats = losses(params, batch)

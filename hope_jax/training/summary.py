@@ -19,7 +19,13 @@ from hope_jax.training.workdir import SUMMARY
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """What the loop knows about a finished run."""
+    """What the loop knows about a finished run.
+
+    Attributes:
+      cpu_seconds: of this run; of runs that are trained together its share.
+      together: runs that were trained in one program (`hope_jax.training.together`); speed and
+        time are then not those of a run of its own.
+    """
 
     parameters: int
     steps: int
@@ -30,6 +36,7 @@ class RunFacts:
     cpu_seconds: float
     useful_seconds: float
     peak: Peak | None
+    together: int = 1
 
 
 def write_summary(
