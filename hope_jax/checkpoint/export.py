@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hope_jax.checkpoint import inventory
 from hope_jax.checkpoint.load import Loaded, load
 from hope_jax.checkpoint.manager import CheckpointManager
 from hope_jax.checkpoint.snapshot import Snapshot
 from hope_jax.checkpoint.storage import read_json
+from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.config.paths import local_path
 
 
@@ -64,5 +66,9 @@ def write_slow(loaded: Loaded, run: dict[str, Any], folder: Path) -> Path:
     manager = CheckpointManager(folder, keep=1)
     manager.save(Snapshot(loaded.step, loaded.params, {}, {}, {}, run))
     manager.close()
+    for mark in (folder / str(loaded.step)).rglob("commit_success.txt"):
+        # Orbax writes there where the folder lies on this machine; its being there counts
+        write_whole(mark, "complete\n")
+    inventory.write(folder / str(loaded.step))  # has their sizes
     loaded.tokenizer.save(folder)  # for `hope prepare`
     return folder / str(loaded.step)

@@ -19,8 +19,8 @@ _CRC_LIMIT = 16 * 2**20
 
 
 def write(folder: Path) -> None:
-    """Write the list of the files of a finished checkpoint."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    """Write the list of the files of a finished checkpoint, in place of one that is there."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / NAME)
     files = {p.relative_to(folder).as_posix(): _facts(p) for p in paths}
     write_whole(folder / NAME, json.dumps(files))
 

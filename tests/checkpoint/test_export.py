@@ -46,6 +46,8 @@ def test_it_is_the_same_model_and_smaller(run, tmp_path, capsys):
     assert new.step == 7 and new.config == old.config and new.versions == old.versions
     assert new.tokenizer.fingerprint == old.tokenizer.fingerprint
     jax.tree.map(np.testing.assert_array_equal, old.params, new.params)
+    here = str(tmp_path).encode()  # nothing says where it was written
+    assert not any(here in file.read_bytes() for file in given.rglob("*") if file.is_file())
 
 
 def test_a_folder_with_something_in_it_is_left_alone(run, tmp_path):
