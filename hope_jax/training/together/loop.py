@@ -1,0 +1,249 @@
+"""The loop around one program that trains several runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hope_jax.config import TrainConfig
+from hope_jax.config.check import require
+from hope_jax.config.paths import local_path
+from hope_jax.data import Batches
+from hope_jax.optim import make
+from hope_jax.parallel import make_mesh, replicated, use_mesh
+from hope_jax.training.answers import AnswerEvaluator
+from hope_jax.training.evaluate import Evaluator
+from hope_jax.training.loop import Outcome
+from hope_jax.training.objective import token_losses
+from hope_jax.training.progress import ProgressDisplay
+from hope_jax.training.report import report
+from hope_jax.training.signals import StopSignals
+from hope_jax.training.state import TrainState
+from hope_jax.training.step import make_step
+from hope_jax.training.summary import RunFacts
+from hope_jax.training.task_report import report_task
+from hope_jax.training.tests_of_task import knows_enough
+from hope_jax.training.together.alike import MAY_DIFFER, common
+from hope_jax.training.together.run import Run, Shared
+
+
+def train_together(
+    configs: Sequence[TrainConfig], workdirs: Sequence[str | Path]
+) -> list[Outcome]:
+    """`train` for every configuration, in the folder of the same place, on one device.
+
+    Figures are those of `train` but for rounding. Runs that have come less far than others,
+    because they were stopped, catch up by themselves. One that diverges, or whose `enough` is
+    right, ends, and the others go on.
+
+    Args:
+      configs: differing in `MAY_DIFFER` alone.
+      workdirs: their folders.
+
+    Returns:
+      How each ended; `failed` says why a run diverged.
+
+    Raises:
+      ValueError: the configurations differ in something else, a folder belongs to another
+        one, or the data do not fit.
+      OSError: a checkpoint could not be written; those before it are intact.
+    """
+    require(len(configs) > 0, "no runs to train together")
+    first = configs[0]
+    for config in configs[1:]:
+        require(
+            common(config) == common(first),
+            f"{config.name} and {first.name} differ in more than {', '.join(MAY_DIFFER)}, so "
+            "they cannot be one program",
+        )
+    display = ProgressDisplay(first.steps)
+    with contextlib.ExitStack() as stack:
+        stack.callback(display.close)
+        mesh = make_mesh(first.mesh)
+        require(
+            mesh.devices.size == 1,
+            f"runs are trained together on one device, and there are {mesh.devices.size}; make "
+            "one visible to each process, or train them one by one",
+        )
+        stack.enter_context(use_mesh(mesh))
+        shared = Shared(first, mesh, display)
+        runs = [
+            Run(shared, config, local_path(workdir, "the work folder"), stack)
+            for config, workdir in zip(configs, workdirs, strict=True)
+        ]
+        for start in sorted({run.start for run in runs}):
+            _Program(shared, [run for run in runs if run.start == start]).train()
+    return [run.outcome for run in runs]
+
+
+class _Program:
+    """Runs that have come equally far, their states stacked along a first axis R."""
+
+    def __init__(self, shared: Shared, runs: Sequence[Run]):
+        self.shared, self.runs, self.config = shared, runs, shared.config
+        self.places = replicated(shared.mesh)
+        stack = jax.jit(lambda xs: jax.tree.map(lambda *x: jnp.stack(x), *xs))
+        self.states: TrainState = stack([run.state for run in runs])
+        for run in runs:
+            run.state = None
+        rates = np.array([run.config.optim.lr for run in runs], np.float32)
+        self.rates_R = jax.device_put(rates, self.places)
+        self.one = jax.jit(lambda tree, i: jax.tree.map(lambda x: x[i], tree))
+        self.compile_seconds = 0.0
+
+    def train(self) -> None:
+        """Train all to their end; sets their `outcome`."""
+        config, step = self.config, self.runs[0].start
+        batch = self.read() if step < config.steps else None
+        step_fn = None if batch is None else self.compile(batch)
+        self.shared.display.begin(step)
+        if config.enough is not None and step and step % config.eval_every == 0:
+            self.evaluate(step, log=False)  # a run may have ended here
+        running, stopping = None, None
+        with StopSignals() as signals, _all(run.clock.training() for run in self.runs):
+            while step < config.steps and stopping is None and self.at_work():
+                batch = self.read() if batch is None else batch
+                with jax.transfer_guard("disallow"):
+                    self.states, metrics = step_fn(self.rates_R, self.states, batch)
+                step, batch = step + 1, None
+                if running is not None:
+                    self.take(*running)  # the step before: the device has the next one
+                running = step, metrics
+                stopping = signals.after(step)
+                last = step == config.steps or stopping is not None
+                look = step % config.eval_every == 0 and stopping is None
+                save = step % config.checkpoint_every == 0 or last
+                if look or save:
+                    self.take(*running)
+                    running = None
+                    with _all(run.paused() for run in self.runs):
+                        if look:
+                            self.evaluate(step)
+                        if save:
+                            self.save(step, last)
+            for _, run in self.at_work():
+                run.checkpoints.wait()
+        readings = _Readings(self.shared.evaluator, self.states.params)
+        for i, run in self.at_work():
+            if step < config.steps:
+                run.outcome = Outcome(step, stopping, None)
+            else:
+                self.finish(i, step, readings)
+
+    def at_work(self) -> list[tuple[int, Run]]:
+        """Runs that have not ended, with their numbers."""
+        return [(i, run) for i, run in enumerate(self.runs) if run.outcome is None]
+
+    def read(self) -> dict[str, jax.Array]:
+        """The next batches of all runs."""
+        batches = [run.read() for run in self.runs]
+        return jax.device_put(jax.tree.map(lambda *x: np.stack(x), *batches), self.places)
+
+    def compile(self, batch: dict[str, jax.Array]) -> Callable[..., Any]:
+        """The step of all runs: `(rates [R], states, batches) -> (states, metrics)`."""
+        shared, config = self.shared, self.config
+        losses = functools.partial(token_losses, shared.model)
+
+        def step(lr: jax.Array, state: TrainState, batch: dict[str, jax.Array]):
+            levels = make(config, shared.shapes, lr)
+            return make_step(losses, levels, config, lr)(state, batch)
+
+        began = time.perf_counter()
+        steps = jax.jit(jax.vmap(step), donate_argnums=1, out_shardings=self.places)
+        compiled = steps.lower(self.rates_R, self.states, batch).compile()
+        self.compile_seconds = time.perf_counter() - began
+        shared.display.say(
+            f"{len(self.runs)} runs in one program, compiled in {self.compile_seconds:.1f} s; "
+            "the loss shown is their median"
+        )
+        return compiled
+
+    def take(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Take in a step of all runs; waits until the device has done it."""
+        values = jax.device_get(metrics)
+        for i, run in self.at_work():
+            run.take(step, {name: value[i] for name, value in values.items()})
+        self.shared.display.step(step)
+        if step == 1 or step % self.config.log_every == 0:
+            self.shared.display.log(step, {"loss": float(np.nanmedian(values["loss"]))})
+
+    def save(self, step: int, last: bool) -> None:
+        """A checkpoint of every run, as in `hope_jax.training.loop`."""
+        for i, run in self.at_work():
+            if last or run.log.bad_steps.streak == 0:
+                run.save(self.one(self.states, i), step)
+
+    def evaluate(self, step: int, log: bool = True) -> None:
+        """Evaluate all runs, and finish those that know enough."""
+        shared, config = self.shared, self.config
+        readings = _Readings(shared.evaluator, self.states.params)
+        for i, run in self.at_work():
+            evaluator = readings.of(i)
+            found = evaluator(None, shared.held_out, config.eval_batches)
+            if log:
+                run.log.evaluation(step, found)
+            if knows_enough(config, None, evaluator, found, shared.tests):
+                run.say(f"enough is right after {step} steps")
+                run.save(self.one(self.states, i), step)
+                self.finish(i, step, readings)
+
+    def finish(self, i: int, step: int, readings: _Readings) -> None:
+        """Write what came of a run."""
+        shared, run = self.shared, self.runs[i]
+        run.checkpoints.wait()
+        known = run.clock.read()
+        facts = RunFacts(
+            parameters=sum(leaf.size for leaf in jax.tree.leaves(shared.shapes)),
+            steps=step,
+            skipped_steps=run.log.skipped,
+            compile_seconds=self.compile_seconds,
+            training_flops_per_token=shared.flops,
+            peak=shared.peak,
+            together=len(self.runs),
+            **known | {"cpu_seconds": known["cpu_seconds"] / len(self.runs)},
+        )
+        params = self.one(self.states.params, i)
+        trained = (run.config, run.workdir, facts, shared.model, params)
+        reading = (readings.of(i), shared.mesh, run.say)
+        if self.config.data.task is not None:
+            summary = report_task(*trained, shared.held_out, shared.tests, *reading)
+        else:
+            summary = report(*trained, shared.data, shared.held_out, *reading)
+        run.outcome = Outcome(step, None, summary)
+
+
+class _Readings:
+    """Evaluations of all runs at once, each made when the first run asks for it."""
+
+    def __init__(self, evaluator: Evaluator | AnswerEvaluator, params: Any):
+        self._evaluator, self._params = evaluator, params
+        self._known: dict[Any, list[Any]] = {}
+
+    def of(self, number: int) -> Callable[..., Any]:
+        """Takes the place of an evaluator for the run of this number."""
+
+        def evaluate(params: Any, held_out: Batches, batches: int, *, writes: bool = True):
+            key = id(held_out), batches, writes
+            if key not in self._known:
+                self._known[key] = self._evaluator.each(
+                    self._params, held_out, batches, writes=writes
+                )
+            return self._known[key][number]
+
+        return evaluate
+
+
+@contextlib.contextmanager
+def _all(contexts: Iterable[contextlib.AbstractContextManager]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield
