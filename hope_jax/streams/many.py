@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hope_jax.config.check import require
 from hope_jax.inference.learning import Mode
 from hope_jax.inference.reading import encode
-from hope_jax.inference.stream import (
-    STEPS,
-    StreamState,
-    forget_context,
-    fresh,
-    layers_apart,
-    layers_together,
-    map_rows,
-    open_stream,
-    pieces,
-    read_piece,
-    step_tokens,
-)
-from hope_jax.models import LanguageModel
+from hope_jax.inference.stream import STEPS, pieces
 from hope_jax.streams.reservoir import Reservoir
+from hope_jax.streams.rows import rows_of, tokens_of_chunk
 from hope_jax.streams.stream import Stream
 
 
@@ -35,8 +20,7 @@ class ManyStreams:
 
     All rows go through the model together; a row whose text is over waits. They begin where
     `stream` stands, and `row` gives one of them as a stream of its own. For a batch that fits
-    in memory use fast weights of low rank (`cms.in_context.rank`). Mixers that keep one place
-    in their chunk for all rows, the self-modifying one among them, take texts of equal length.
+    in memory use fast weights of low rank (`cms.in_context.rank`).
 
     Args:
       stream: where all rows begin; it is not changed.
@@ -46,8 +30,8 @@ class ManyStreams:
     def __init__(self, stream: Stream, count: int):
         require(count >= 1, f"{count} streams; use 1 or more")
         self._stream, self.count = stream.copy(), count
-        self.state = _repeated(stream.state, count)
-        self._in_step = _keeps_one_place(stream.model, stream.params)
+        self._rows = rows_of(self._stream)
+        self.state = self._rows.repeat(stream.state, count)
         self._reservoirs = [stream.copy().reservoir for _ in range(count)]
         self._tokens_read = [stream.tokens_read] * count
 
@@ -65,15 +49,8 @@ class ManyStreams:
         """The same of token ids, int32 `[T]` per row."""
         stream = self._stream
         require(len(rows) == self.count, f"{len(rows)} texts for {self.count} streams")
-        longest = max(map(len, rows))
-        require(
-            not self._in_step or all(len(ids) == longest for ids in rows),
-            f"the mixer {stream.model.config.mixer.type!r} keeps one place in its chunk for "
-            "all rows, so texts have to be of equal length: these have "
-            f"{', '.join(str(len(ids)) for ids in rows)} tokens",
-        )
         mode = Mode(True, learn, stream.limits)
-        state = open_stream(stream.model, stream.params, longest, self.state)
+        state = self._rows.open(self.state, max(map(len, rows)))
         losses: list[list[np.ndarray]] = [[] for _ in rows]
         places = np.zeros(self.count, int)
         lengths = np.asarray([len(ids) for ids in rows])
@@ -93,12 +70,9 @@ class ManyStreams:
 
     def forget_context(self, below: int | None = None) -> None:
         """As of `Stream`, in all rows."""
-        stream = self._stream
         for reservoir in self._reservoirs:
             reservoir.cut()
-        self.state = forget_context(
-            stream.model, stream.params, self.state, stream.limits, below
-        )
+        self.state = self._rows.forget(self.state, below)
 
     def row(self, number: int) -> Stream:
         """One row as a stream of its own, which can answer, sleep and be saved."""
@@ -106,7 +80,7 @@ class ManyStreams:
             0 <= number < self.count, f"there is no row {number} among {self.count} streams"
         )
         stream = self._stream.copy()
-        stream.state = _row(self.state, number)
+        stream.state = self._rows.row(self.state, number)
         stream.tokens_read = self._tokens_read[number]
         stream.reservoir = Reservoir.from_arrays(self._reservoirs[number].arrays())
         return stream
@@ -115,52 +89,20 @@ class ManyStreams:
         """Some more tokens: a piece of every row that can take one, or single tokens."""
         stream = self._stream
         size = max(pieces(stream.model)) if stream.learns else min(pieces(stream.model))
-        ready = lengths - places >= size
+        ready_R = lengths - places >= size
         if stream.learns:
-            ready &= np.asarray(state.state.count_B) % size == 0
-        if ready.any():
+            ready_R &= tokens_of_chunk(state) % size == 0
+        if ready_R.any():
             take = lambda ids, at, ok: ids[at : at + size] if ok else np.zeros(size, np.int32)
-            piece_BT = np.stack(list(map(take, rows, places, ready)))
-            state, loss_BT = read_piece(
-                stream.model, stream.params, state, piece_BT, mode, jnp.asarray(ready)
-            )
-            return state, np.where(ready, size, 0), np.asarray(loss_BT)
-        left = np.minimum(lengths - places, STEPS)
+            piece_RT = np.stack(list(map(take, rows, places, ready_R)))
+            state, loss_RT = self._rows.read(state, piece_RT, mode, ready_R)
+            return state, np.where(ready_R, size, 0), np.asarray(loss_RT)
+        left_R = np.minimum(lengths - places, STEPS)
         if stream.learns:  # up to where a piece can be read
-            filled = np.asarray(state.state.count_B) % size
-            left = np.minimum(left, np.where(filled, size - filled, left))
-        given_BN = np.zeros((self.count, STEPS), np.int32)
-        for row, count in enumerate(left):
-            given_BN[row, :count] = rows[row][places[row] : places[row] + count]
-        steps = step_tokens(
-            stream.model,
-            stream.apart,
-            layers_apart(stream.model, state),
-            jnp.asarray(given_BN),
-            STEPS,
-            int(left.max()),
-            jax.random.split(jax.random.key(0), self.count),
-            vocab=stream.base.tokenizer.vocab_size,
-            mode=mode,
-            length_B=jnp.asarray(left),
-        )
-        return layers_together(steps.stream), left, np.asarray(steps.loss_BN)
-
-
-def _keeps_one_place(model: LanguageModel, params: Any) -> bool:
-    """Whether some array of the state is the same for all rows."""
-    shapes = [
-        [x.shape for x in jax.tree.leaves(jax.eval_shape(lambda n=n: fresh(model, params, n)))]
-        for n in (1, 2)
-    ]
-    return any(one == two for one, two in zip(*shapes, strict=True))
-
-
-def _repeated(state: StreamState, count: int) -> StreamState:
-    """A stream of one row as so many."""
-    return map_rows(state, lambda x, axis: jnp.repeat(x, count, axis=axis))
-
-
-def _row(state: StreamState, number: int) -> StreamState:
-    """One row of many."""
-    return map_rows(state, lambda x, axis: jax.lax.index_in_dim(x, number, axis))
+            filled_R = tokens_of_chunk(state) % size
+            left_R = np.minimum(left_R, np.where(filled_R, size - filled_R, left_R))
+        given_RN = np.zeros((self.count, STEPS), np.int32)
+        for row, count in enumerate(left_R):
+            given_RN[row, :count] = rows[row][places[row] : places[row] + count]
+        state, loss_RN = self._rows.step(state, given_RN, mode, left_R)
+        return state, left_R, np.asarray(loss_RN)

@@ -70,13 +70,25 @@ def test_a_row_has_what_it_read(opened):
 
 
 @pytest.mark.slow
-def test_a_mixer_that_keeps_one_place_takes_texts_of_equal_length(in_step):
-    stream = Stream.open(in_step, limits=LIMITS)
+@pytest.mark.parametrize("levels", [None, {}], ids=["learns", "does not learn"])
+def test_rows_of_a_mixer_that_keeps_one_place(in_step, levels):
+    """Each at another place in its chunk, and in the chunk that the CMS learns from."""
+    stream = Stream.open(in_step, levels=levels, limits=LIMITS)
     many = ManyStreams(stream, 2)
-    with pytest.raises(ValueError, match="texts have to be of equal length: these have 3, 4"):
-        many.read(["abc", "abcd"])
-    losses = many.read(["abcdefghijk", "zyxwvutsrqp"])
-    for row, text in enumerate(["abcdefghijk", "zyxwvutsrqp"]):
+    texts = [("abcdefghijk", "zyxwv"), ("ab", "the quick brown fox " * 4)]
+    losses = [many.read(both) for both in texts]
+    many.forget_context()
+    losses.append(many.read(["fox", "a b c"]))
+    for row in range(2):
         alone = stream.copy()
-        alone.read(text)
-        np.testing.assert_allclose(losses[row], alone.surprise().loss_T, rtol=2e-3, atol=1e-3)
+        for number, both in enumerate(texts):
+            alone.read(both[row])
+            expected = alone.surprise().loss_T
+            np.testing.assert_allclose(losses[number][row], expected, rtol=2e-3, atol=1e-3)
+        alone.forget_context()
+        alone.read(["fox", "a b c"][row])
+        np.testing.assert_allclose(
+            losses[2][row], alone.surprise().loss_T, rtol=2e-3, atol=1e-3
+        )
+        for a, b in zip(weights(many.row(row)), weights(alone), strict=True):
+            np.testing.assert_allclose(a, b, rtol=5e-3, atol=2e-3)
