@@ -37,6 +37,9 @@ SHAPES = {
     "mamba-state_64": {STATE: 64},
     "mamba-depth_3": {DEPTH: 3},
     "mamba-depth_5": {DEPTH: 5},
+    "gated_delta_net-heads_4": {HEADS: 4},
+    "gated_delta_net-heads_4-values_3": {HEADS: 4, VALUES: 3.0},
+    "hope-heads_8-values_4": {HEADS: 8, VALUES: 4},
 }
 
 
