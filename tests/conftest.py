@@ -9,13 +9,10 @@ import gc
 import importlib.util
 import os
 
+from compiler_flags import quick
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiling takes most of the time of tests on tiny shapes. Unoptimised code compiles in about
-# half of it, and by the older emitter of fused loops in two thirds of what is left (measured
-# with jaxlib 0.10.2). XLA_FLAGS= in the environment tests optimised code.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+os.environ.setdefault("XLA_FLAGS", quick(0))  # XLA_FLAGS= tests optimised code
 
 import jax
 import pytest
