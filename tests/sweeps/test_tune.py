@@ -9,7 +9,7 @@ import pytest
 from hope_jax.cli.main import main
 from hope_jax.config import TrainConfig, from_json, override
 from hope_jax.config.sweeps import Point, point_name
-from hope_jax.sweeps import rows_of, runner, tune, tune_rows
+from hope_jax.sweeps import plots, rows_of, runner, tune, tune_rows
 from hope_jax.sweeps.collect import Run
 from hope_jax.sweeps.report import Group, at_best
 
@@ -130,3 +130,12 @@ def test_from_the_command_line(program, tmp_path, monkeypatch, capsys):
     ):
         assert main(["sweep", "rates.py", *wrong]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_what_diverged_does_not_press_the_others_into_a_line():
+    figure, axes = plots._lines()
+    for losses in ([1.5, 1.45], [1.52, 1.5], [1.6, 1.55], [9.0, 3.0]):
+        axes.plot([1, 2], losses)
+    plots._leave_out_what_is_far(axes, [1.45, 1.5, 1.55, 3.0])
+    assert axes.get_ylim()[1] == pytest.approx(1.75)
+    assert axes.get_title(loc="right") == "2 of 8 points lie above"
