@@ -40,6 +40,8 @@ SHAPES = {
     "gated_delta_net-heads_4": {HEADS: 4},
     "gated_delta_net-heads_4-values_3": {HEADS: 4, VALUES: 3.0},
     "hope-heads_8-values_4": {HEADS: 8, VALUES: 4},
+    "hope-linear-values_4": {"model.mixer.memory": "linear", VALUES: 4},
+    "hope-linear-depth_3-values_4": {"model.mixer.memory": "linear", DEPTH: 3, VALUES: 4},
 }
 
 
