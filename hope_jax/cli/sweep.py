@@ -10,8 +10,8 @@ tests included), and its best value is then run with more seeds. `--list`, `--co
 `--index` count rows.
 
 With `--together N`, up to N runs that differ in seeds and learning rate alone are one program
-in one process: an accelerator that a small model leaves idle trains them in little more than
-the time of one, and compiles once. With --tune every value is then run with all seeds.
+in one process, which compiles once: for accelerators that a small model leaves idle. With
+--tune every value is then run with all seeds.
 
 Ctrl-C and SIGTERM let the runs at work save first; the exit status is then 130 or 143.
 

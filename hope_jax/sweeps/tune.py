@@ -95,8 +95,8 @@ def tune_rows(
     best `rating` is there (and up to `LONGEST_ROW` values); a run that fails counts
     as the worst. Then the best value is run with seeds 1, 2, ... besides its own.
 
-    With `together` every value is run with all seeds from the beginning, because together they
-    take little longer than one, and the mean decides.
+    With `together` every value is run with all seeds from the beginning, in one program, and
+    the mean decides.
 
     Args:
       rows: from `rows_of`.

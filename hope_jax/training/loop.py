@@ -34,12 +34,12 @@ from hope_jax.training import finite
 from hope_jax.training.answers import AnswerEvaluator, Answers
 from hope_jax.training.clock import Clock
 from hope_jax.training.compiled import lower_step
+from hope_jax.training.conclude import conclude
 from hope_jax.training.evaluate import Evaluation, Evaluator
 from hope_jax.training.hosts import InputTimes
 from hope_jax.training.identity import describe_run
 from hope_jax.training.metrics import Several, open_writers
 from hope_jax.training.progress import ProgressDisplay
-from hope_jax.training.report import report
 from hope_jax.training.resume import resume_or_start
 from hope_jax.training.signals import StopSignals
 from hope_jax.training.speed import SpeedMeter, peak_flops
@@ -47,7 +47,6 @@ from hope_jax.training.state import to_snapshot
 from hope_jax.training.step import checked
 from hope_jax.training.steplog import StepLog
 from hope_jax.training.summary import RunFacts
-from hope_jax.training.task_report import report_task
 from hope_jax.training.tests_of_task import knows_enough, open_tests
 from hope_jax.training.workdir import CHECKPOINTS, check_shared, claim
 
@@ -219,10 +218,7 @@ def train(
             **clock.read(),
         )
         trained = (config, workdir, facts, model, state.params)
-        if task is not None:
-            summary = report_task(*trained, held_out, tests, evaluator, mesh, display.say)
-        else:
-            summary = report(*trained, data, held_out, evaluator, mesh, display.say)
+        summary = conclude(*trained, data, held_out, tests, evaluator, mesh, display.say)
         wait_for_all("the end")  # of which the main process may have more to do
         return Outcome(step, None, summary)
 

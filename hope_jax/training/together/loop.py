@@ -20,16 +20,15 @@ from hope_jax.data import Batches
 from hope_jax.optim import make
 from hope_jax.parallel import make_mesh, replicated, use_mesh
 from hope_jax.training.answers import AnswerEvaluator
+from hope_jax.training.conclude import conclude
 from hope_jax.training.evaluate import Evaluator
 from hope_jax.training.loop import Outcome
 from hope_jax.training.objective import token_losses
 from hope_jax.training.progress import ProgressDisplay
-from hope_jax.training.report import report
 from hope_jax.training.signals import StopSignals
 from hope_jax.training.state import TrainState
 from hope_jax.training.step import make_step
 from hope_jax.training.summary import RunFacts
-from hope_jax.training.task_report import report_task
 from hope_jax.training.tests_of_task import knows_enough
 from hope_jax.training.together.alike import MAY_DIFFER, common
 from hope_jax.training.together.run import Run, Shared
@@ -212,11 +211,8 @@ class _Program:
         )
         params = self.one(self.states.params, i)
         trained = (run.config, run.workdir, facts, shared.model, params)
-        reading = (readings.of(i), shared.mesh, run.say)
-        if self.config.data.task is not None:
-            summary = report_task(*trained, shared.held_out, shared.tests, *reading)
-        else:
-            summary = report(*trained, shared.data, shared.held_out, *reading)
+        data = (shared.data, shared.held_out, shared.tests)
+        summary = conclude(*trained, *data, readings.of(i), shared.mesh, run.say)
         run.outcome = Outcome(step, None, summary)
 
 
