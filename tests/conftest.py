@@ -13,6 +13,8 @@ from compiler_flags import quick
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", quick(0))  # XLA_FLAGS= tests optimised code
+# nothing goes into the home of who runs the tests, nor comes from there
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 import jax
 import pytest
@@ -72,6 +74,7 @@ def compiled_once(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("compiled"))
     devices = {"JAX_NUM_CPU_DEVICES": str(jax.config.jax_num_cpu_devices)}
     settings = {
+        "jax_enable_compilation_cache": True,
         "jax_compilation_cache_dir": folder,
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,

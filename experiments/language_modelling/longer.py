@@ -1,15 +1,16 @@
-"""Ten times the tokens of equal_budget.py: who uses its context, once there is time to learn to?
+"""Ten times the tokens of equal_budget.py: who uses its context, given time to learn to?
 
     hope prepare data/wikitext-2 --input wiki.train.tokens --validation-input wiki.valid.tokens
-    hope sweep experiments/language_modelling/longer.py --local 2 --set data.path=data/wikitext-2
+    hope sweep experiments/language_modelling/longer.py --local 2 \\
+        --set data.path=data/wikitext-2
     hope report runs/longer
     python experiments/length/positions.py --runs runs/longer
 
-Models of equal_budget.py (beside this) after 0.8 M tokens predict a byte from a dozen before it:
-none has a lower loss at the end of its window than at the twentieth byte. Here a few of them,
-unchanged, at the rates that were best there, read 8.2 M bytes in windows of 512, which is most of
-WikiText-2 once. "hope-linear" is HOPE with matrix memories (Eqs. 92-93), "hope-dot" with the
-inner objective of Eq. 92.
+Models of equal_budget.py (beside this) after 0.8 M tokens predict a byte from a dozen before
+it: none has a lower loss at the end of its window than at the twentieth byte. Here a few of
+them, unchanged, at the rates that were best there, read 8.2 M bytes in windows of 512, which is
+most of WikiText-2 once. "hope-linear" is HOPE with matrix memories (Eqs. 92-93), "hope-dot"
+with the inner objective of Eq. 92.
 """
 
 from __future__ import annotations

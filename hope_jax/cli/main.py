@@ -18,6 +18,7 @@ import os
 import sys
 
 import hope_jax
+from hope_jax.cli.programs import keep_programs
 
 COMMANDS = {
     "train": "train a model, or go on with a run that was stopped",
@@ -60,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     argv, passed_on = cut(module, argv)
     args = parser.parse_args(argv)
     args.passed_on = passed_on
+    several = getattr(args, "distributed", False) or getattr(args, "coordinator", None)
+    keep_programs(chosen, alone=not several)
     return _run(module, args)
 
 

@@ -1,8 +1,15 @@
-"""Paths that have to be on a mounted file system."""
+"""Where files of this machine are, and paths that have to be on a mounted file system."""
 
 from __future__ import annotations
 
+import os
 import pathlib
+
+
+def cache_folder() -> pathlib.Path:
+    """What is kept between commands: `$HOPE_CACHE`, or `~/.cache/hope_jax`."""
+    chosen = os.environ.get("HOPE_CACHE")
+    return pathlib.Path(chosen or "~/.cache/hope_jax").expanduser()
 
 
 def local_path(path: str | pathlib.Path, what: str) -> pathlib.Path:

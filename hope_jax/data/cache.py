@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 
+from hope_jax.config.paths import cache_folder
 from hope_jax.data import corpus
 from hope_jax.data.manifest import FILE as MANIFEST_FILE
 from hope_jax.data.manifest import FORMAT
 from hope_jax.data.prepare import prepare
 from hope_jax.data.sources import CorpusSource
 from hope_jax.data.tokenizers import ByteTokenizer
-
-
-def cache_folder() -> pathlib.Path:
-    """`$HOPE_CACHE`, or `~/.cache/hope_jax`."""
-    chosen = os.environ.get("HOPE_CACHE")
-    return pathlib.Path(chosen or "~/.cache/hope_jax").expanduser()
 
 
 def prepared_corpus() -> pathlib.Path:
