@@ -59,7 +59,7 @@ def write_records(
 
     Args:
       documents: in stream order.
-      tokenizer: its end id, if it has one, closes every document.
+      tokenizer: its begin id opens every document and its end id closes it, where it has them.
       stats: counts, complete when the iterator is exhausted.
       advance: called with the number of bytes done.
 
@@ -107,6 +107,8 @@ def _tokenize(documents, tokenizer, stats, advance) -> Iterator[tuple[np.ndarray
                     f"{tokenizer.name} tokenizer needs; mend the file or use --tokenizer byte"
                 ) from None
             if len(ids):
+                if first and tokenizer.begin_id is not None:
+                    ids = np.concatenate([[tokenizer.begin_id], ids])
                 yield ids, first
                 first = False
             stats.bytes += len(part.data)

@@ -24,7 +24,7 @@ from hope_jax.evaluation.scorer import Scorer
 from hope_jax.inference.apart import params_apart
 from hope_jax.inference.generate import write
 from hope_jax.inference.learning import Mode
-from hope_jax.inference.reading import encode
+from hope_jax.inference.reading import beginning, encode
 from hope_jax.inference.sampling import sampling
 from hope_jax.inference.stream import open_stream, read_ids
 
@@ -128,7 +128,7 @@ class HopeLM(LM):
         draws = how.get("do_sample", how.get("temperature", 0) > 0)
         temperature = float(how.get("temperature", 1.0)) if draws else 0.0
         drawing = sampling(temperature, how.get("top_k"), how.get("top_p"))
-        ids_T = encode(model, tokenizer, context)
+        ids_T = np.concatenate([beginning(model, tokenizer), encode(model, tokenizer, context)])
         if not len(ids_T):
             require(tokenizer.end_id is not None, "a text cannot begin from an empty context")
             ids_T = np.asarray([tokenizer.end_id], np.int32)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hope_jax.inference.reading import encode
+from hope_jax.inference.reading import beginning, encode
 from hope_jax.models import LanguageModel
 
 
@@ -55,8 +55,9 @@ def pair_row(model: LanguageModel, tokenizer: Any, context: str, continuation: s
     (`lm_eval/api/model.py`, `TemplateLM._encode_pair`), so that a token across the cut belongs
     to the context. Where that leaves no token to score, the two are tokenised apart.
 
-    An empty context is the tokenizer's end-of-text token, as in the harness; without such a
-    token nothing is read, and the first token costs a uniform guess.
+    Where the tokenizer has a token that texts begin with, it stands before the context. An
+    empty context is that token, or the end-of-text token, as in the harness; without either
+    nothing is read, and the first token costs a uniform guess.
 
     Raises:
       ValueError: the continuation is empty.
@@ -79,11 +80,12 @@ def pair_row(model: LanguageModel, tokenizer: Any, context: str, continuation: s
     ids_T = encode(model, tokenizer, context + continuation)
     if len(ids_T) <= len(before_T):
         ids_T = np.concatenate([before_T, encode(model, tokenizer, continuation)])
-    return Row(ids_T, len(before_T))
+    begin_T = beginning(model, tokenizer)
+    return Row(np.concatenate([begin_T, ids_T]), len(begin_T) + len(before_T))
 
 
 def text_row(model: LanguageModel, tokenizer: Any, text: str | bytes) -> Row:
-    """A whole text to be scored, after the end-of-text token where there is one.
+    """A whole text to be scored, after the token that texts begin with or end with, if any.
 
     >>> from hope_jax.config import ModelConfig
     >>> from hope_jax.data import ByteTokenizer
@@ -95,5 +97,6 @@ def text_row(model: LanguageModel, tokenizer: Any, text: str | bytes) -> Row:
 
 def begin(tokenizer: Any, ids_T: np.ndarray) -> Row:
     """The same of token ids."""
-    before = [] if tokenizer.end_id is None else [tokenizer.end_id]
+    known = tokenizer.begin_id, tokenizer.end_id
+    before = [index for index in known if index is not None][:1]
     return Row(np.concatenate([np.asarray(before, np.int32), ids_T]), len(before))

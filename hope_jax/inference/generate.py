@@ -15,7 +15,7 @@ from hope_jax.config.check import require
 from hope_jax.inference.apart import params_apart
 from hope_jax.inference.learning import Mode
 from hope_jax.inference.limits import Limits
-from hope_jax.inference.reading import encode
+from hope_jax.inference.reading import beginning, encode
 from hope_jax.inference.sampling import Sampling, sampling
 from hope_jax.inference.stream import (
     STEPS,
@@ -71,8 +71,9 @@ def generate(
     Args:
       model: the model.
       params: its parameters.
-      tokenizer: between text and ids; where it has an `end_id`, that token ends the text.
-      prompt: text to go on from; may be empty only with a `state`.
+      tokenizer: between text and ids; where it has a `begin_id`, a text begins with that
+        token, and where it has an `end_id`, that token ends the text.
+      prompt: text to go on from; may be empty only with a `state` or a `begin_id`.
       tokens: upper limit of new tokens.
       temperature: 0 takes the likeliest token each time.
       top_k: draw among this many likeliest tokens only.
@@ -90,13 +91,17 @@ def generate(
     how = sampling(temperature, top_k, top_p)
     require(tokens >= 0, f"tokens is {tokens}; use 0 or more")
     require(0 <= seed < 2**32, f"seed is {seed}; use 0 to {2**32 - 1}")
+    require(
+        state is None or state.batch == 1,
+        f"the state holds {state and state.batch} streams; write with one",
+    )
     ids_T = encode(model, tokenizer, prompt)
+    ids_T = np.concatenate([beginning(model, tokenizer, state), ids_T])
     require(
         len(ids_T) > 0 or state is not None,
         "the prompt is empty and there is no state to go on from; give at least a newline",
     )
     stream = open_stream(model, params, len(ids_T) + tokens, state)
-    require(stream.batch == 1, f"the state holds {stream.batch} streams; write with one")
     mode = Mode(writes, learns, limits)
     apart = params_apart(params)
     stream, _ = read_ids(model, params, apart, stream, ids_T[None], tokenizer.vocab_size, mode)

@@ -10,7 +10,7 @@ from flax import struct
 from hope_jax.inference.apart import params_apart
 from hope_jax.inference.learning import Mode
 from hope_jax.inference.limits import Limits
-from hope_jax.inference.stream import StreamState, open_stream, read_ids
+from hope_jax.inference.stream import StreamState, at_beginning, open_stream, read_ids
 from hope_jax.models import LanguageModel
 
 
@@ -21,7 +21,8 @@ class Reading:
     Attributes:
       state: stream after the text; pass it on to `read` or `generate`.
       loss_T: float32 `[T]` loss of every token in nats, given all that came before. The
-        first token of a fresh stream costs `ln(vocab_size)`: nothing is known yet.
+        first token of a fresh stream costs `ln(vocab_size)`: nothing is known yet, unless the
+        tokenizer has a `begin_id`, which is read first and not in this list.
     """
 
     state: StreamState
@@ -51,16 +52,30 @@ def read(
       learns: False reads without updates of the CMS, where it has any within a text.
       limits: of such updates.
     """
-    ids_T = encode(model, tokenizer, text)
+    if state is not None and state.batch != 1:
+        raise ValueError(f"the state holds {state.batch} streams; read one at a time")
+    begin_T = beginning(model, tokenizer, state)
+    ids_T = np.concatenate([begin_T, encode(model, tokenizer, text)])
     stream = open_stream(model, params, len(ids_T), state)
-    if stream.batch != 1:
-        raise ValueError(f"the state holds {stream.batch} streams; read one at a time")
     mode = Mode(writes, learns, limits)
     apart = params_apart(params)
     stream, loss_BT = read_ids(
         model, params, apart, stream, ids_T[None], tokenizer.vocab_size, mode
     )
-    return Reading(stream, loss_BT[0])
+    return Reading(stream, loss_BT[0, len(begin_T) :])
+
+
+def beginning(
+    model: LanguageModel, tokenizer: Any, state: StreamState | None = None
+) -> np.ndarray:
+    """What comes before the next token: the token that a text begins with, or nothing.
+
+    Int32 `[1]` where the tokenizer has such a token and nothing has been read since the stream
+    of one row began or forgot its context; `[0]` elsewhere.
+    """
+    begin_id = tokenizer.begin_id
+    begins = begin_id is not None and (state is None or bool(at_beginning(model, state)[0]))
+    return np.asarray([begin_id] if begins else [], np.int32)
 
 
 def encode(model: LanguageModel, tokenizer: Any, text: str | bytes) -> np.ndarray:

@@ -408,6 +408,13 @@ def forget_context(
     return anew.replace(state=forget(model.config, anew.state, stream.state, below))
 
 
+def at_beginning(model: LanguageModel, stream: StreamState) -> np.ndarray:
+    """Rows in which nothing was read since they began or forgot their context, bool `[B]`."""
+    logits_BW = np.asarray(stream.logits_BW).reshape(-1, stream.logits_BW.shape[-1])
+    logits_BW = logits_BW[:, : model.config.vocab_size]
+    return (logits_BW == logits_BW[:, :1]).all(axis=1)
+
+
 def open_stream(
     model: LanguageModel, params: Any, tokens: int, stream: StreamState | None = None
 ):

@@ -50,7 +50,7 @@ def tokenizer_of(field: Field, source: str) -> Tokenizer:
 
 def _byte_level(field: Field, source: str) -> Tokenizer:
     import tokenizers
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
     cut = field("tokenizer.ggml.pre", "default")
     if cut not in _CUTS:
@@ -79,6 +79,12 @@ def _byte_level(field: Field, source: str) -> Tokenizer:
     tokenizer.add_special_tokens(special)
     added = [t for t, kind in zip(tokens, kinds, strict=True) if kind == _USER_DEFINED]
     tokenizer.add_tokens(added)
+    begin = field("tokenizer.ggml.bos_token_id", -1)
+    if begin >= 0 and field("tokenizer.ggml.add_bos_token", cut == "llama-bpe"):
+        mark = tokens[begin]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{mark} $A", special_tokens=[(mark, begin)]
+        )
     return HuggingFaceTokenizer(tokenizer.to_str().encode("utf-8"))
 
 
@@ -94,6 +100,8 @@ def _sentence_piece(field: Field) -> Tokenizer:
     trainer = {_MODEL_TYPE: _BPE, _VOCAB_SIZE: len(tokens), _BYTE_FALLBACK: _BYTE in kinds}
     for name, (number_at, piece_at) in _SPECIAL.items():
         number = field(f"tokenizer.ggml.{name}_token_id", -1)
+        if name == "bos" and not field("tokenizer.ggml.add_bos_token", True):
+            number = -1
         trainer[number_at] = number
         if number >= 0:
             trainer[piece_at] = tokens[number]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def dream(stream: Stream, count: int, seed: int, *, awake: bool) -> list[np.ndarray]:
-    """Windows of tokens that a model draws, all at once.
+    """Windows of tokens that a model draws, all at once, after the one that texts begin with.
 
     Args:
       stream: whose model it is, and how long a window is.
@@ -30,7 +30,9 @@ def dream(stream: Stream, count: int, seed: int, *, awake: bool) -> list[np.ndar
       awake: True: by the stream with its fast weights, which do not learn from it. False: by
         the checkpoint that it began with.
     """
-    window = stream.reservoir.window
+    begin_id = stream.base.tokenizer.begin_id
+    given = 0 if begin_id is None else 1
+    window = given + stream.reservoir.window
     if awake:
         model, params = stream.model, stream.params
     else:
@@ -45,8 +47,8 @@ def dream(stream: Stream, count: int, seed: int, *, awake: bool) -> list[np.ndar
         model,
         params_apart(params),
         layers_apart(model, state),
-        jnp.zeros((count, window), jnp.int32),
-        0,
+        jnp.full((count, window), begin_id or 0, jnp.int32),
+        given,
         window,
         jax.random.split(jax.random.key(seed), count),
         how=Sampling(),

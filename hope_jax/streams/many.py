@@ -9,7 +9,7 @@ import numpy as np
 from hope_jax.config.check import require
 from hope_jax.inference.learning import Mode
 from hope_jax.inference.reading import encode
-from hope_jax.inference.stream import STEPS, pieces
+from hope_jax.inference.stream import STEPS, at_beginning, pieces
 from hope_jax.streams.reservoir import Reservoir
 from hope_jax.streams.rows import rows_of, tokens_of_chunk
 from hope_jax.streams.stream import Stream
@@ -47,8 +47,10 @@ class ManyStreams:
 
     def read_ids(self, rows: Sequence[np.ndarray], *, learn: bool = True) -> list[np.ndarray]:
         """The same of token ids, int32 `[T]` per row."""
-        stream = self._stream
+        stream, texts = self._stream, rows
         require(len(rows) == self.count, f"{len(rows)} texts for {self.count} streams")
+        begins = self._begins(texts)
+        rows = [np.concatenate(parts) for parts in zip(begins, texts, strict=True)]
         mode = Mode(True, learn, stream.limits)
         state = self._rows.open(self.state, max(map(len, rows)))
         losses: list[list[np.ndarray]] = [[] for _ in rows]
@@ -60,13 +62,14 @@ class ManyStreams:
                 losses[row].append(loss_BN[row, :count])
             places += taken
         self.state = state
-        for row, ids in enumerate(rows):
+        for row, ids in enumerate(texts):
             self._tokens_read[row] += len(ids)
             if learn:
                 self._reservoirs[row].add(ids)
             else:
                 self._reservoirs[row].cut()
-        return [np.concatenate([*parts, np.zeros(0, np.float32)]) for parts in losses]
+        whole = [np.concatenate([*parts, np.zeros(0, np.float32)]) for parts in losses]
+        return [loss_T[len(begin_T) :] for begin_T, loss_T in zip(begins, whole, strict=True)]
 
     def forget_context(self, below: int | None = None) -> None:
         """As of `Stream`, in all rows."""
@@ -84,6 +87,19 @@ class ManyStreams:
         stream.tokens_read = self._tokens_read[number]
         stream.reservoir = Reservoir.from_arrays(self._reservoirs[number].arrays())
         return stream
+
+    def _begins(self, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """By row, the token that texts begin with, or nothing; as of `reading.beginning`."""
+        stream, none_T = self._stream, np.zeros(0, np.int32)
+        begin_id = stream.base.tokenizer.begin_id
+        if begin_id is None:
+            return [none_T] * self.count
+        begins_R = at_beginning(stream.model, self.state)
+        begin_T = np.asarray([begin_id], np.int32)
+        return [
+            begin_T if begins and len(text) else none_T
+            for begins, text in zip(begins_R, texts, strict=True)
+        ]
 
     def _advance(self, state, rows, places, lengths, mode):
         """Some more tokens: a piece of every row that can take one, or single tokens."""

@@ -24,6 +24,7 @@ from hope_jax.config import ModelConfig
 from hope_jax.config.check import choose, require
 from hope_jax.inference.archive import read_archive, write_archive
 from hope_jax.inference.identity import digest
+from hope_jax.inference.reading import beginning
 from hope_jax.nested.paths import flatten
 from hope_jax.streams.changes import Change, table
 from hope_jax.streams.dreams import dream
@@ -192,7 +193,7 @@ def _periods(config: ModelConfig, how: Sleep) -> tuple[int, ...]:
 
 def _replayed(stream: Stream, how: Sleep) -> tuple[np.ndarray, np.ndarray]:
     """Windows of equal length, and which of their tokens are real."""
-    windows = []
+    windows, dreamed = [], []
     if how.replay in ("reservoir", "both"):
         windows += [w for w in stream.reservoir.windows() if len(w) > 1]
         require(
@@ -206,8 +207,10 @@ def _replayed(stream: Stream, how: Sleep) -> tuple[np.ndarray, np.ndarray]:
             "(replay='generated')",
         )
     if how.replay in ("generated", "both"):
-        windows += dream(stream, how.generated, how.seed, awake=True)
-    width = stream.reservoir.window
+        dreamed = dream(stream, how.generated, how.seed, awake=True)
+    begin_T = beginning(stream.model, stream.base.tokenizer)
+    windows = [np.concatenate([begin_T, w]) for w in windows] + dreamed
+    width = len(begin_T) + stream.reservoir.window
     ids = np.stack([np.pad(w, (0, width - len(w))) for w in windows])
     marks = np.stack([np.arange(width) < len(w) for w in windows])
     return ids.astype(np.int32), marks

@@ -18,7 +18,7 @@ from hope_jax.inference.apart import params_apart
 from hope_jax.inference.generate import write
 from hope_jax.inference.learning import Mode
 from hope_jax.inference.limits import Limits
-from hope_jax.inference.reading import encode
+from hope_jax.inference.reading import beginning, encode
 from hope_jax.inference.sampling import sampling
 from hope_jax.inference.stream import (
     StreamState,
@@ -159,9 +159,9 @@ class Stream:
         return self.read_ids(encode(self.model, self.base.tokenizer, text), learn=learn)
 
     def read_ids(self, ids_T: np.ndarray, *, learn: bool = True) -> float:
-        """The same of token ids, int32 `[T]`."""
-        self.state, loss_BT = self._take(self.state, ids_T, Mode(True, learn, self.limits))
-        self._read = (ids_T, np.asarray(loss_BT[0]))
+        """The same of token ids, int32 `[T]`, without the one that texts begin with."""
+        self.state, loss_T = self._take(self.state, ids_T, Mode(True, learn, self.limits))
+        self._read = (ids_T, loss_T)
         self.tokens_read += len(ids_T)
         if learn:
             self.reservoir.add(ids_T)
@@ -358,7 +358,15 @@ class Stream:
     def _take(
         self, state: StreamState, ids_T: np.ndarray, mode: Mode, room: int = 0
     ) -> tuple[StreamState, np.ndarray]:
-        """Read into a copy of `state`, with room for more tokens."""
+        """Read into a copy of `state`, with room for more tokens: the state, losses `[T]`.
+
+        At the beginning of a text the token that the model's texts begin with comes first.
+        """
+        tokenizer = self.base.tokenizer
+        begin_T = beginning(self.model, tokenizer, state) if len(ids_T) else ids_T
+        ids_T = np.concatenate([begin_T, ids_T])
         state = open_stream(self.model, self.params, len(ids_T) + room, state)
-        vocab = self.base.tokenizer.vocab_size
-        return read_ids(self.model, self.params, self.apart, state, ids_T[None], vocab, mode)
+        state, loss_BT = read_ids(
+            self.model, self.params, self.apart, state, ids_T[None], tokenizer.vocab_size, mode
+        )
+        return state, np.asarray(loss_BT[0, len(begin_T) :])

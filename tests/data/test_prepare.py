@@ -52,6 +52,15 @@ def test_records_keep_every_document(datas, end):
         assert all(tokens[b - 1] == 256 for b in bounds[1:])
 
 
+def test_documents_begin_with_what_texts_begin_with():
+    tokenizer = ByteTokenizer(end=True)
+    tokenizer.begin_id = 7
+    documents = [Document("x", data) for data in (b"ab", b"", b"c")]
+    tokens, starts, _ = stored(documents, tokenizer)
+    assert tokens.tolist() == [7, 97, 98, 256, 256, 7, 99, 256]
+    assert starts == [0, 4, 5]
+
+
 def test_windows_read_the_same_wherever_they_fall():
     data = np.random.default_rng(0).bytes(3 * RECORD + 17)
     stats = StreamStats()

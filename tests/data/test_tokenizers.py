@@ -104,6 +104,29 @@ def test_end_id_stands_for_no_text(tokenizer):
         tokenizer.decode([tokenizer.vocab_size])
 
 
+def processed(template, special):
+    """A tokenizer.json whose post-processor adds special tokens."""
+    from tokenizers import Tokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = Tokenizer.from_str(byte_level_json())
+    ids = [(mark, tokenizer.token_to_id(mark)) for mark in special]
+    tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=ids)
+    return tokenizer.to_str()
+
+
+def test_what_a_file_puts_before_a_text_begins_it(tokenizer, tmp_path):
+    assert tokenizer.begin_id is None
+    mark = "<|endoftext|>"
+    for template, begins in ((f"{mark} $A", True), (f"$A {mark}", False)):
+        path = tmp_path / f"{begins}.json"
+        path.write_text(processed(template, [mark]))
+        loaded = load_tokenizer(path)
+        assert (loaded.begin_id == loaded.end_id) == begins
+        assert (loaded.begin_id is None) != begins
+        assert loaded.begin_id not in loaded.encode(f"a {mark}")
+
+
 def test_saved_tokenizer_is_the_same(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
     loaded = load_tokenizer(tmp_path)

@@ -155,7 +155,7 @@ def test_scores_that_are_no_numbers(scorer):
 class Merges:
     """A tokenizer that joins "ab" to one token."""
 
-    vocab_size, end_id = 256, None
+    vocab_size, begin_id, end_id = 256, None, None
 
     def encode(self, text):
         return np.frombuffer(text.replace("ab", "\x01").encode(), np.uint8).astype(np.int32)

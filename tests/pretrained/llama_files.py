@@ -157,10 +157,13 @@ _GGUF_WHOLE = {
 }
 
 
-def write_gguf(path, weights, *, kind="llama", extra=None, tokenizer="gpt2", quantise=()):
+def write_gguf(
+    path, weights, *, kind="llama", extra=None, tokenizer="gpt2", quantise=(), begin=None
+):
     """The GGUF format; of the kind llama queries and keys turn in neighbouring pairs.
 
     `quantise` names weights (as GGUF does, without the block) that are stored as Q8_0.
+    `begin` is the token that texts begin with, and whether the file says so.
     """
     import gguf
 
@@ -191,6 +194,9 @@ def write_gguf(path, weights, *, kind="llama", extra=None, tokenizer="gpt2", qua
         writer.add_unk_token_id(0)
         writer.add_eos_token_id(1)
         writer.add_add_space_prefix(False)
+    if begin is not None:
+        writer.add_bos_token_id(begin[0])
+        writer.add_add_bos_token(begin[1])
     for name, tensor in (extra or {}).items():
         writer.add_tensor(name, tensor)
     for name, weight in weights.items():

@@ -168,6 +168,15 @@ def test_scores_of_sentence_piece_are_the_original(tmp_path):
     assert tokenizer.end_id == 1
 
 
+@pytest.mark.parametrize("says", [True, False])
+def test_the_file_says_what_texts_begin_with(says, tmp_path):
+    path = tmp_path / "small.gguf"
+    write_gguf(path, make_weights(), begin=(0, says))
+    tokenizer = read_pretrained(path).tokenizer
+    assert tokenizer.begin_id == (0 if says else None)
+    assert 0 not in tokenizer.encode("the mother")
+
+
 def test_a_converted_model_is_a_checkpoint(ids_T, tmp_path, capsys):
     weights = make_weights()
     folder = write_folder(tmp_path / "small", weights)

@@ -28,7 +28,7 @@ class Hay(Protocol):
 class TextHay:
     """Text of a split, from anywhere in it; at its end it begins again.
 
-    Marks that end documents are left out.
+    Marks that begin and end documents are left out.
 
     Args:
       text: the split.
@@ -39,11 +39,14 @@ class TextHay:
     """
 
     def __init__(self, text: PreparedSplit, most: int):
-        info, self._end = text.info, text.tokenizer.end_id
-        ends = 0 if self._end is None else info.documents + info.empty_documents
-        if info.tokens - ends < most:
+        info, tokenizer = text.info, text.tokenizer
+        self._marks = [m for m in (tokenizer.begin_id, tokenizer.end_id) if m is not None]
+        begins = 0 if tokenizer.begin_id is None else info.documents
+        ends = 0 if tokenizer.end_id is None else info.documents + info.empty_documents
+        plain = info.tokens - begins - ends
+        if plain < most:
             raise ValueError(
-                f"the {text.split} split of {text.folder} has {info.tokens - ends} tokens of "
+                f"the {text.split} split of {text.folder} has {plain} tokens of "
                 f"text, and a haystack has up to {most}; use a smaller data.length or "
                 f"{more_text(text.split)}"
             )
@@ -55,7 +58,7 @@ class TextHay:
         while found < count:
             stop = min(start + count - found, self._stream.tokens)
             some = self._stream.read(start, stop)[0]
-            parts.append(some if self._end is None else some[some != self._end])
+            parts.append(some[~np.isin(some, self._marks)] if self._marks else some)
             start, found = stop % self._stream.tokens, found + len(parts[-1])
         return np.concatenate(parts or [np.zeros(0, np.int32)])
 

@@ -24,6 +24,8 @@ class ByteTokenizer:
     ([65, 121, 13, 10], b'Ay')
     """
 
+    begin_id = None
+
     def __init__(self, end: bool = False):
         self.end_id = 256 if end else None
         self.name = "byte+end" if end else "byte"

@@ -23,7 +23,9 @@ _END_NAMES = (
 
 
 class HuggingFaceTokenizer:
-    """A tokenizer in the `tokenizer.json` format; no special tokens are added to a text.
+    """A tokenizer in the `tokenizer.json` format.
+
+    `encode` adds no special tokens; what the file puts before a text is `begin_id`.
 
     Args:
       content: the bytes of the file.
@@ -48,6 +50,7 @@ class HuggingFaceTokenizer:
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(ids.values(), default=-1) + 1
         self.end_id = next((ids[name] for name in _END_NAMES if name in ids), None)
+        self.begin_id = self._begin()
         self.fingerprint = fingerprint_of(b"tokenizer.json", content)
         self._bytes = self._byte_table(content)
 
@@ -74,6 +77,13 @@ class HuggingFaceTokenizer:
             return cls(pathlib.Path(path).read_bytes())
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+
+    def _begin(self) -> int | None:
+        """The id that the file's post-processor puts before a text, if it does that."""
+        plain = self._tokenizer.encode("a", add_special_tokens=False).ids
+        marked = self._tokenizer.encode("a", add_special_tokens=True).ids
+        begins = len(marked) > len(plain) and marked[1 : 1 + len(plain)] == plain
+        return marked[0] if begins else None
 
     def _byte_table(self, content: bytes) -> list[bytes] | None:
         """Bytes of every id if the vocabulary is byte-level, else None."""

@@ -16,6 +16,8 @@ class Tokenizer(Protocol):
     Attributes:
       name: what it is, for messages and manifests.
       vocab_size: every id is in [0, vocab_size).
+      begin_id: the id that a text begins with, as those had that the vocabulary's model was
+        trained on, or None.
       end_id: the id that ends a document, or None. Where there is none, a document's end
         is known only by the `reset` flag of the token after it.
       fingerprint: hash of everything that decides which ids a text gets.
@@ -23,11 +25,12 @@ class Tokenizer(Protocol):
 
     name: str
     vocab_size: int
+    begin_id: int | None
     end_id: int | None
     fingerprint: str
 
     def encode(self, text: bytes | str) -> np.ndarray:
-        """Ids of a text, int32 `[tokens]`, without an end id.
+        """Ids of a text, int32 `[tokens]`, without a begin id and an end id.
 
         Raises:
           UnicodeDecodeError: (a ValueError) the tokenizer needs UTF-8 and `text` is not;

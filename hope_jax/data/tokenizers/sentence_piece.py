@@ -36,8 +36,9 @@ class SentencePieceTokenizer:
         self._model = model
         self.name = "sentencepiece"
         self.vocab_size = self._processor.vocab_size()
-        end = self._processor.eos_id()
-        self.end_id = end if end >= 0 else None
+        known = lambda index: index if index >= 0 else None
+        self.begin_id = known(self._processor.bos_id())
+        self.end_id = known(self._processor.eos_id())
         self.fingerprint = fingerprint_of(b"sentencepiece", model)
         self._bytes = [self._piece_bytes(i) for i in range(self.vocab_size)]
         # a literal U+2581 would come back as a blank; its three bytes do not

@@ -22,6 +22,7 @@ class SymbolTokenizer:
     """
 
     name = "symbols"
+    begin_id = None
     end_id = None
 
     def __init__(self, symbols: Sequence[str]):
