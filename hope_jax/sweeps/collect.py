@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import statistics
 from pathlib import Path
@@ -13,6 +14,7 @@ import jax
 from hope_jax.config import from_dict
 from hope_jax.models import abstract_state
 from hope_jax.training.metrics import LOG, read_log
+from hope_jax.training.plots import bins
 from hope_jax.training.workdir import HARMLESS, SUMMARY, flat
 
 # Fields in which the runs of one configuration may differ.
@@ -21,7 +23,8 @@ SEEDS = ("seed", "data.seed")
 UNTOLD = {*SEEDS, *HARMLESS} - {"steps"}
 SOLVED = "model.cms.hidden"
 RUNS = "runs.json"  # of a report: what is worth keeping when the runs are gone
-SPEED, CURVE = "tokens_per_second", "curve"  # in it, and not in a summary
+# in it, and not in a summary
+SPEED, CURVE, POSITIONS = "tokens_per_second", "curve", "positions"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,19 @@ class Run:
             return [(step, loss) for step, loss in self.summary[CURVE]]
         records = read_log(self.path / LOG)
         return [(r["step"], r["loss"]) for r in records if r.get("loss") is not None]
+
+    def positions(self) -> list[tuple[int, int, float]]:
+        """Held-out loss of the tokens `first` to `last` of a window, counted from 1, in bins
+        that grow; of a task, whose positions are unlike, none.
+        """
+        if POSITIONS in self.summary:
+            return [(first, last, loss) for first, last, loss in self.summary[POSITIONS]]
+        held_out = self.summary["held_out"]
+        losses = held_out.get("loss_by_position", ())
+        if "accuracy" in held_out or len(losses) < 2:
+            return []
+        edges = itertools.pairwise(bins(len(losses)))
+        return [(a + 1, b, statistics.fmean(losses[a:b])) for a, b in edges]
 
 
 def rating(summary: dict[str, Any]) -> tuple[float, float]:

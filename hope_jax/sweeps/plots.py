@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -42,6 +43,27 @@ def plot_curves(groups: Sequence[Group], path: Path) -> Path:
         if curve:
             axes.plot(*zip(*curve, strict=True), label=group.label, linewidth=1)
     axes.set(xlabel="training step", ylabel="training loss, nats per token", yscale="log")
+    return _save(figure, axes, path)
+
+
+def plot_positions(groups: Sequence[Group], path: Path) -> Path:
+    """Held-out loss against the position in a window, mean over seeds: who uses its context.
+
+    The first tokens, of which nobody can know much, are cut off at the top.
+    """
+    figure, axes = _lines()
+    ends = []
+    for group in groups[:MOST]:
+        found = [positions for run in group.runs if (positions := run.positions())]
+        if not found:
+            continue
+        first, last, losses = np.mean(found, axis=0).T
+        middles = np.sqrt(first * last)
+        ends.append(losses[-1])
+        axes.plot(middles, losses, "o-", label=group.label, linewidth=1, markersize=3)
+    room = max(max(ends) - min(ends), 0.05)
+    axes.set(xlabel="position in the window, tokens", ylabel=LOSS, xscale="log")
+    axes.set_ylim(min(ends) - 0.3 * room, max(ends) + 3 * room)
     return _save(figure, axes, path)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from hope_jax.sweeps.collect import (
     CURVE,
+    POSITIONS,
     RUNS,
     SPEED,
     Run,
@@ -20,7 +21,7 @@ from hope_jax.sweeps.collect import (
     find_runs,
     rating,
 )
-from hope_jax.sweeps.plots import plot_curves, plot_losses, plot_tuning
+from hope_jax.sweeps.plots import plot_curves, plot_losses, plot_positions, plot_tuning
 
 REPORT = "report.md"
 POINTS = 100  # of a curve that is kept
@@ -96,6 +97,8 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
     shown = groups if best is None else at_best(groups, best)
     shown = sorted(shown, key=lambda g: g.rating)
     pictures = [plot_losses(shown, out / "losses.png"), plot_curves(shown, out / "curves.png")]
+    if any(run.positions() for one in shown for run in one.runs):
+        pictures.append(plot_positions(shown, out / "positions.png"))
     if best is not None:
         pictures.append(plot_tuning(groups, best, out / "tuning.png"))
     page = "\n".join(
@@ -117,10 +120,11 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
 
 
 def kept(folder: Path, runs: Sequence[Run]) -> str:
-    """JSON with a line per run: its summary without losses by position and samples.
+    """JSON with a line per run: its summary without samples.
 
-    With it, speed and a curve of at most `POINTS` points: `find_runs` makes runs of them. Of
-    the folders of data only the last part is kept: where they lay says nothing to others.
+    With it, speed and a curve of at most `POINTS` points, and losses by position in bins:
+    `find_runs` makes runs of them. Of the folders of data only the last part is kept: where
+    they lay says nothing to others.
     """
     lines = []
     for run in runs:
@@ -142,6 +146,7 @@ def kept(folder: Path, runs: Sequence[Run]) -> str:
         every = max(-(-len(curve) // POINTS), 1)
         facts[SPEED] = run.tokens_per_second
         facts[CURVE] = [[step, round(loss, 4)] for step, loss in curve[::every]]
+        facts[POSITIONS] = [[a, b, round(loss, 4)] for a, b, loss in run.positions()]
         lines.append(json.dumps({"run": name, **facts}))
     return "[\n" + ",\n".join(lines) + "\n]\n"
 

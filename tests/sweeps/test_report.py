@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from hope_jax.config import TrainConfig, override, to_dict
@@ -16,7 +17,11 @@ def finish(folder, name, loss, **changes):
     config = override(TrainConfig(), {"model.mixer": "attention", **changes})
     summary = {
         "config": to_dict(config),
-        "held_out": {"loss": loss, "bits_per_byte": loss * 1.4, "loss_by_position": [loss]},
+        "held_out": {
+            "loss": loss,
+            "bits_per_byte": loss * 1.4,
+            "loss_by_position": [loss + 2, loss, loss - 1],
+        },
         "held_out_without_writes": None,
         "parameters": 1000,
         "tokens": 5000,
@@ -65,6 +70,17 @@ def test_seeds_are_one_line_and_the_best_is_first(runs):
     assert len(kept) == 12 and kept[0]["tokens_per_second"] == 1500.0
     assert {k["run"] for k in kept} == {p.parent.name for p in runs.glob("*/summary.json")}
     assert all("loss_by_position" not in k["held_out"] for k in kept)
+    assert (runs / "positions.png").exists()
+    first, *_, last = kept[0]["positions"]
+    assert first[:2] == [1, 1] and last[1] == 3
+    assert first[2] - last[2] > 1.9
+
+
+def test_positions_come_back_from_what_a_report_kept(runs, tmp_path):
+    before = find_runs(runs)[0].positions()
+    write_report(runs, tmp_path / "kept")
+    after = next(r for r in find_runs(tmp_path / "kept") if r.path.name == "adamw-0.001-0")
+    np.testing.assert_allclose(after.positions(), before, atol=1e-4)
 
 
 def test_every_configuration_at_its_best_rate(runs, tmp_path):
