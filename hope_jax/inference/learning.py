@@ -6,6 +6,9 @@ the fast states above the cut as they were at its start; when the next token com
 read again from there for its gradient, the levels that are due take their step, and the token
 is read with the weights that this gives. Training does the same, chunk by chunk.
 
+Tokens that are not to be learned from end the open chunk: it is learned from as it is when the
+next one begins, after them.
+
 Every row is a stream of its own, with its own place in its own chunk.
 """
 
@@ -59,7 +62,6 @@ class LearningState:
       ids_BC: these tokens.
       dropped_BC: whether the context was dropped before each.
       count_B: how many there are; C: the chunk waits for the token that closes it.
-      gaps_BC: whether tokens came before each that are not to be learned from.
       drop_B: whether the context has been dropped since the last token.
       gap_B: whether tokens have come since that are not to be learned from.
       weights: fast weights, `[blocks, B, ...]`.
@@ -74,12 +76,16 @@ class LearningState:
     ids_BC: jax.Array
     dropped_BC: jax.Array
     count_B: jax.Array
-    gaps_BC: jax.Array
     drop_B: jax.Array
     gap_B: jax.Array
     weights: Weights
     levels: LevelsState
     refused_B: jax.Array
+
+    @property
+    def open_B(self) -> jax.Array:
+        """Tokens of the chunk that the next token that is learned from goes on with."""
+        return jnp.where(self.gap_B, 0, self.count_B)
 
 
 def fresh_learning(config: ModelConfig, params: Any, batch: int) -> LearningState:
@@ -97,7 +103,6 @@ def fresh_learning(config: ModelConfig, params: Any, batch: int) -> LearningStat
         ids_BC=jnp.zeros((batch, chunk), jnp.int32),
         dropped_BC=jnp.zeros((batch, chunk), bool),
         count_B=none_B,
-        gaps_BC=jnp.zeros((batch, chunk), bool),
         drop_B=jnp.zeros(batch, bool),
         gap_B=jnp.zeros(batch, bool),
         weights=weights,
@@ -147,7 +152,8 @@ def read_learning(
     if learns:
         state = _close(reader, state, ids_BT[:, 0], mode.limits)
     # `drop_context` has emptied the mixers; the mark is for reading the chunk again
-    dropped_BT = jnp.zeros(ids_BT.shape, bool).at[:, 0].set(state.drop_B)
+    marks_B = state.drop_B & (state.count_B > 0)
+    dropped_BT = jnp.zeros(ids_BT.shape, bool).at[:, 0].set(marks_B)
     below = reader.read_below(ids_BT, state.below)
     fast = reader.fast_weights(state.weights)
     above = reader.read_above(below.y, state.above, fast)
@@ -191,7 +197,10 @@ def drop_context(fresh: LearningState, state: LearningState) -> LearningState:
         jax.tree.map(anew, getattr(fresh, part), getattr(state, part), is_leaf=is_cache)
         for part in ("below", "above")
     )
-    return state.replace(below=below, above=above, drop_B=jnp.ones_like(state.drop_B))
+    start = choose_of_mixers(state.count_B == 0, above, state.start)
+    return state.replace(
+        below=below, above=above, start=start, drop_B=jnp.ones_like(state.drop_B)
+    )
 
 
 def _forget_levels(
@@ -205,7 +214,7 @@ def _forget_levels(
 
 def _emptied(state: LearningState) -> LearningState:
     """Without an open chunk."""
-    names = ("x_BCD", "ids_BC", "dropped_BC", "gaps_BC", "count_B")
+    names = ("x_BCD", "ids_BC", "dropped_BC", "count_B")
     empty = {name: jnp.zeros_like(getattr(state, name)) for name in names}
     return state.replace(**empty, start=state.above)
 
@@ -221,7 +230,6 @@ def settle(
     reader, chunk = Reader(config, params), config.cms.in_context.chunk
     targets_BC = jnp.roll(state.ids_BC, -1, axis=1)
     known_BC = jnp.arange(chunk)[None] < state.count_B[:, None] - 1
-    known_BC &= ~jnp.roll(state.gaps_BC, -1, axis=1)
     state = _learn(reader, state, targets_BC, known_BC, state.count_B > 1, limits)
     return _emptied(state)
 
@@ -245,13 +253,11 @@ def _keep(
     state: LearningState, x_BTD: jax.Array, ids_BT: jax.Array, dropped_BT: jax.Array
 ) -> LearningState:
     """The tokens in the open chunk."""
-    gaps_BT = jnp.zeros(ids_BT.shape, bool).at[:, 0].set(state.gap_B)
     put = jax.vmap(lambda kept, new, at: jax.lax.dynamic_update_slice_in_dim(kept, new, at, 0))
     return state.replace(
         x_BCD=put(state.x_BCD, x_BTD, state.count_B),
         ids_BC=put(state.ids_BC, ids_BT, state.count_B),
         dropped_BC=put(state.dropped_BC, dropped_BT, state.count_B),
-        gaps_BC=put(state.gaps_BC, gaps_BT, state.count_B),
         count_B=state.count_B + ids_BT.shape[1],
         drop_B=jnp.zeros_like(state.drop_B),
         gap_B=jnp.zeros_like(state.gap_B),
@@ -261,16 +267,27 @@ def _keep(
 def _close(
     reader: Reader, state: LearningState, next_B: jax.Array, limits: Limits
 ) -> LearningState:
-    """Learn from the chunks that are full, now that the tokens after them are known."""
-    due_B = state.count_B == reader.how.chunk
+    """Learn from the chunks that end here: full ones, and those that a gap has ended."""
+    chunk, place_C = reader.how.chunk, jnp.arange(reader.how.chunk)
+    full_B = state.count_B == chunk
+    ends_B = full_B | state.gap_B
     targets_BC = jnp.concatenate([state.ids_BC[:, 1:], next_B[:, None]], axis=1)
-    follows_BC = ~jnp.concatenate([state.gaps_BC[:, 1:], state.gap_B[:, None]], axis=1)
-    learn = lambda: _learn(reader, state, targets_BC, follows_BC, due_B, limits)
-    return jax.lax.cond(due_B.any(), learn, lambda: state)
+    # the next token follows the last one of a full chunk, unless others came between
+    known_B = state.count_B - jnp.where(full_B & ~state.gap_B, 0, 1)
+    counted_BC = place_C[None] < known_B[:, None]
+    teaches_B = ends_B & (known_B > 0)
+    learn = lambda: _learn(reader, state, targets_BC, counted_BC, teaches_B, limits)
+    state = jax.lax.cond(teaches_B.any(), learn, lambda: state)
+
+    def begin():
+        start = choose_of_mixers(ends_B, state.above, state.start)
+        return state.replace(start=start, count_B=jnp.where(ends_B, 0, state.count_B))
+
+    return jax.lax.cond(ends_B.any(), begin, lambda: state)
 
 
 def _learn(reader, state, targets_BC, counted_BC, due_B, limits):
-    """The levels of the rows that are due take a step, if it is not refused; the chunk ends."""
+    """The levels of the rows that are due take a step, if it is not refused."""
     grads, losses_BC, _ = reader.chunk_gradient(
         state.weights,
         state.x_BCD,
@@ -304,8 +321,6 @@ def _learn(reader, state, targets_BC, counted_BC, due_B, limits):
     return state.replace(
         weights=choose(take_B, weights, state.weights, axis=1),
         levels=choose(take_B, moved, state.levels, axis=0),
-        start=choose_of_mixers(due_B, state.above, state.start),
-        count_B=jnp.where(due_B, 0, state.count_B),
         refused_B=state.refused_B + (due_B & ~sound_B),
     )
 

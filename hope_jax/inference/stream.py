@@ -279,7 +279,7 @@ def tokens_before_pieces(stream: StreamState) -> int:
     """Tokens that go one by one before a piece can be read: those that fill an open chunk."""
     if not isinstance(stream.state, LearningState):
         return 0
-    counts = np.unique(np.asarray(stream.state.count_B))
+    counts = np.unique(np.asarray(stream.state.open_B))
     if len(counts) > 1:
         raise ValueError("the streams stand at different places in their chunks")
     return int(-counts[0] % stream.state.ids_BC.shape[1])

@@ -66,7 +66,7 @@ def tokens_of_chunk(state: StreamState) -> np.ndarray:
     inner = state.state
     if not isinstance(inner, LearningState):
         return np.zeros(state.logits_BW.shape[0], int)
-    return np.asarray(inner.count_B).reshape(-1)
+    return np.asarray(inner.open_B).reshape(-1)
 
 
 class _InBatch:

@@ -22,6 +22,7 @@ from hope_jax.inference.apart import params_apart
 from hope_jax.inference.learning import Mode, drop_context, settle
 from hope_jax.inference.limits import NO_LIMITS, Limits
 from hope_jax.inference.stream import (
+    forget_context,
     fresh,
     layers_apart,
     layers_together,
@@ -30,7 +31,7 @@ from hope_jax.inference.stream import (
     step_tokens,
 )
 from hope_jax.models import LanguageModel, init_params
-from hope_jax.models.in_context import in_context_losses
+from hope_jax.models.in_context import Reader, in_context_losses
 
 # The model is not trained: at the usual limits all that it reads would be noise to it.
 LIMITS = Limits(surprise=None)
@@ -137,6 +138,59 @@ def test_a_dropped_context_is_that_of_training(reader):
             model.config, params, ids_BT[:, :-1], ids_BT[:, 1:], None, drop_BT
         ).losses_BT
         np.testing.assert_allclose(second.loss_T[1:], expected[0, at:], rtol=2e-3, atol=1e-3)
+
+
+@pytest.fixture(
+    scope="module", params=["attention", pytest.param("self_modifying", marks=pytest.mark.slow)]
+)
+def context_reader(request):
+    """Two blocks learn, so that there is a mixer above the cut, and contexts matter."""
+    mixers = {
+        "attention": AttentionConfig(heads=2),
+        "self_modifying": SelfModifyingConfig(heads=2, chunk=12, rate_hidden=4),
+    }
+    model, params = make(mixers[request.param], blocks=2, lr=0.1)
+    return model, jax.tree.map(lambda x: 3 * x if x.ndim > 1 else x, params)
+
+
+def learned_losses(model, params, state):
+    """What the open chunk would be learned from: losses of all its tokens but the first."""
+    found = Reader(model.config, params).chunk_gradient(
+        state.weights,
+        state.x_BCD,
+        state.start,
+        jnp.roll(state.ids_BC, -1, axis=1),
+        mixers_BC=state.dropped_BC,
+    )[1]
+    return found[0, : int(state.count_B[0]) - 1]
+
+
+def test_a_chunk_is_learned_from_in_the_context_it_was_read_in(context_reader):
+    model, params = context_reader
+    tokens = model, params, ByteTokenizer()
+    start = read(*tokens, b"before ", learns=False).state
+    other = read(*tokens, b"xyz", learns=False).state
+    half = read(*tokens, b"of").state
+    forgotten = forget_context(model, params, half, LIMITS)
+    gap = read(*tokens, b" a gap", half, learns=False).state
+    for before in (None, start, other, forgotten, gap):
+        read_T = read(*tokens, b"abcd", before)
+        count = int(read_T.state.state.count_B[0])
+        assert count == 4  # of a chunk of its own
+        found = learned_losses(model, params, read_T.state.state)
+        np.testing.assert_allclose(found, read_T.loss_T[1:], rtol=2e-3, atol=2e-3)
+
+
+def test_a_gap_ends_the_chunk_and_what_came_before_it_is_learned(reader):
+    model, params = reader
+    tokens = model, params, ByteTokenizer()
+    half = read(*tokens, TEXT[:3]).state
+    gap = read(*tokens, b"zz", half, learns=False).state
+    assert distance(gap, half) == 0
+    on = read(*tokens, b"a", gap).state
+    settled = settle(model.config, params, open_stream(model, params, 0, half).state, LIMITS)
+    assert distance(on, half.replace(state=settled)) < 1e-5 < distance(on, half)
+    assert int(on.state.count_B[0]) == 1
 
 
 def test_writing_goes_on_and_learns_only_if_asked_to(reader):
