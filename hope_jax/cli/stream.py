@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+RESERVOIR = 16_384  # tokens
 HELP = "talk with a model that learns from what it reads"
 
 
@@ -55,9 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reservoir",
         type=int,
-        default=16_384,
         metavar="N",
-        help="tokens kept for sleep; 0: the stream holds no text (default: %(default)s)",
+        help="tokens kept for sleep, for a new stream; 0: it holds no text (default: "
+        f"{RESERVOIR:,})",
     )
     parser.add_argument(
         "--turns", type=Path, metavar="FILE", help="lines to take instead of a terminal's"
@@ -157,10 +158,12 @@ def _open(args: argparse.Namespace, levels: dict[int, int] | tuple[int, ...] | N
     from hope_jax.streams import Stream
 
     if args.stream and args.stream.is_dir() and Stream.points(args.stream):
-        if any(given is not None for given in (levels, args.lr, args.blocks, args.rule)):
+        chosen = (levels, args.lr, args.blocks, args.rule, args.reservoir)
+        if any(given is not None for given in chosen):
             raise ValueError(
-                f"{args.stream} is a stream that has begun, with levels and rates of its own; "
-                "leave out --levels, --lr, --blocks and --rule, or name another folder"
+                f"{args.stream} is a stream that has begun, with levels, rates and a reservoir "
+                "of its own; leave out --levels, --lr, --blocks, --rule and --reservoir, or "
+                "name another folder"
             )
         return Stream.load(args.stream, point=args.point, checkpoint=args.workdir)
     if args.workdir is None:
@@ -169,7 +172,8 @@ def _open(args: argparse.Namespace, levels: dict[int, int] | tuple[int, ...] | N
     if args.point is not None:
         raise ValueError(f"--point {args.point}: the stream has not begun")
     changes = {"levels": levels, "lr": args.lr, "blocks": args.blocks, "rule": args.rule}
-    return Stream.open(args.workdir, reservoir=args.reservoir, **changes)
+    reservoir = RESERVOIR if args.reservoir is None else args.reservoir
+    return Stream.open(args.workdir, reservoir=reservoir, **changes)
 
 
 def _lines(lines: list[str] | None, terminal: bool) -> Iterator[str]:

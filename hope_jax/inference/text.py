@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _WINDOW = 8  # ids decoded again with the new ones, so that word boundaries come out right
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
+
+
+def up_to(stop: str, pieces: Iterable[str]) -> Iterator[str]:
+    """Text that comes in pieces, up to the first `stop` in it.
+
+    What may be the beginning of `stop` is held back until it is known.
+
+    >>> list(up_to("END", ["one E", "N two", " EN", "D three"]))
+    ['one ', 'EN two', ' ']
+    """
+    held = ""
+    for piece in pieces:
+        held += piece
+        if stop in held:
+            yield held[: held.index(stop)]
+            return
+        longest = min(len(stop) - 1, len(held))
+        known = next((n for n in range(longest, 0, -1) if held.endswith(stop[:n])), 0)
+        text, held = held[: len(held) - known], held[len(held) - known :]
+        if text:
+            yield text
+    if held:
+        yield held
 
 
 class TextStream:
@@ -24,7 +47,8 @@ class TextStream:
     def __init__(self, tokenizer, before: Iterable[int] = ()):
         """`before`: ids that come before the text, for tokenizers that look at them."""
         self._tokenizer = tokenizer
-        self._ids = [int(i) for i in before][-_WINDOW:]
+        self._ids = [int(i) for i in before][-2 * _WINDOW :]
+        self._cut(self._decode())
         self._shown = len(self._decode())  # bytes of the window that have been given out
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -41,9 +65,21 @@ class TextStream:
         text = self._utf8.decode(stable[self._shown :])
         self._shown = max(self._shown, len(stable))
         if len(stable) == len(data):
-            self._ids = self._ids[-_WINDOW:]
+            self._cut(data)
             self._shown = len(self._decode())
         return text
+
+    def _cut(self, data: bytes) -> None:
+        """Keep the last ids alone, as many as do not begin inside a character.
+
+        Some vocabularies make a whole row of byte tokens U+FFFD where its first is not the
+        first of a character.
+        """
+        for count in range(_WINDOW, len(self._ids)):
+            text = self._tokenizer.decode(self._ids[-count:])
+            if not text.startswith(_REPLACEMENT) and data.endswith(text):
+                self._ids = self._ids[-count:]
+                return
 
     def close(self) -> str:
         """Return what was held back."""

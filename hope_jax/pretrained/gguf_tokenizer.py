@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hope_jax.data import Tokenizer
-from hope_jax.data.tokenizers.hugging_face import HuggingFaceTokenizer
+from hope_jax.data.tokenizers.hugging_face import HuggingFaceTokenizer, with_ends
 from hope_jax.data.tokenizers.sentence_piece import SentencePieceTokenizer
 
 Field = Callable[..., Any]  # `(name, default)` to the value of a field
@@ -50,7 +50,7 @@ def tokenizer_of(field: Field, source: str) -> Tokenizer:
 
 def _byte_level(field: Field, source: str) -> Tokenizer:
     import tokenizers
-    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
 
     cut = field("tokenizer.ggml.pre", "default")
     if cut not in _CUTS:
@@ -79,13 +79,11 @@ def _byte_level(field: Field, source: str) -> Tokenizer:
     tokenizer.add_special_tokens(special)
     added = [t for t, kind in zip(tokens, kinds, strict=True) if kind == _USER_DEFINED]
     tokenizer.add_tokens(added)
-    begin = field("tokenizer.ggml.bos_token_id", -1)
-    if begin >= 0 and field("tokenizer.ggml.add_bos_token", cut == "llama-bpe"):
-        mark = tokens[begin]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{mark} $A", special_tokens=[(mark, begin)]
-        )
-    return HuggingFaceTokenizer(tokenizer.to_str().encode("utf-8"))
+    begin_id = field("tokenizer.ggml.bos_token_id", None)
+    if not field("tokenizer.ggml.add_bos_token", cut == "llama-bpe"):
+        begin_id = None
+    end_id = field("tokenizer.ggml.eos_token_id", None)
+    return HuggingFaceTokenizer(with_ends(tokenizer.to_str().encode("utf-8"), begin_id, end_id))
 
 
 def _sentence_piece(field: Field) -> Tokenizer:

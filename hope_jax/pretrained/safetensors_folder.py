@@ -10,6 +10,7 @@ import numpy as np
 
 from hope_jax.config import RopeScalingConfig
 from hope_jax.data import Tokenizer, load_tokenizer
+from hope_jax.data.tokenizers.hugging_face import HuggingFaceTokenizer, with_ends
 from hope_jax.pretrained.llama import LlamaForm, Names
 
 _NAMES = Names(
@@ -83,8 +84,22 @@ class SafetensorsFolder:
         """The tokenizer that lies in the folder."""
         for name in _TOKENIZERS:
             if (self.path / name).is_file():
-                return load_tokenizer(self.path / name)
+                found = load_tokenizer(self.path / name)
+                return self._ended(found) if isinstance(found, HuggingFaceTokenizer) else found
         raise ValueError(f"{self.path} has no tokenizer; add one of {', '.join(_TOKENIZERS)}")
+
+    def _ended(self, tokenizer: HuggingFaceTokenizer) -> HuggingFaceTokenizer:
+        """The tokenizer with the end of texts that the folder names beside it."""
+        beside = self.path / "tokenizer_config.json"
+        named = _json(beside).get("eos_token") if beside.is_file() else None
+        named = named.get("content") if isinstance(named, dict) else named
+        end_id = self._settings.get("eos_token_id")
+        if named is not None:
+            end_id = tokenizer.token_id(named)
+        if not isinstance(end_id, int) or end_id == tokenizer.end_id:  # of several: none
+            return tokenizer
+        content = (self.path / "tokenizer.json").read_bytes()
+        return HuggingFaceTokenizer(with_ends(content, tokenizer.begin_id, end_id))
 
     def _where(self) -> dict[str, Path]:
         """The file of every tensor."""

@@ -50,14 +50,29 @@ def learning_config(
             f"{', '.join(map(str, periods))}",
         )
         chunks = tuple(levels.get(period, 0) for period in periods)
-        how = dataclasses.replace(how, chunks=chunks if any(chunks) else (), stack="none")
+        changes |= {"chunks": chunks, "stack": "none"} if any(chunks) else {}
+        how = how if any(chunks) else InContextConfig()
     require(
         how.on or "chunks" in changes or not changes,
         f"{', '.join(changes)}: no level of this model learns from what it reads; name some, "
         f"such as levels={{{periods[0]}: 64}}",
     )
+    if "chunks" in changes and "lr" not in changes and isinstance(how.lr, tuple):
+        changes["lr"] = _rates(how, changes["chunks"])
     how = dataclasses.replace(how, **changes) if changes else how
     return dataclasses.replace(config, cms=dataclasses.replace(config.cms, in_context=how))
+
+
+def _rates(how: InContextConfig, chunks: tuple[int, ...]) -> float | tuple[float, ...]:
+    """Rates for other chunks: each level keeps its own, and where there are more or fewer
+    levels than before, all have that of the fastest.
+    """
+    learning = [i for i, chunk in enumerate(chunks) if chunk]
+    before = [i for i, chunk in enumerate(how.chunks) if chunk]
+    if len(chunks) != len(how.chunks) or not set(learning) <= set(before):
+        return how.lr[0]
+    rates = tuple(how.lr[before.index(i)] for i in learning)
+    return rates if len(rates) > 1 else rates[0]
 
 
 def frozen_config(config: ModelConfig) -> ModelConfig:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hope_jax.config.check import require
+from hope_jax.data.tokenizers.protocol import check_ids
 from hope_jax.inference.learning import Mode
 from hope_jax.inference.reading import encode
 from hope_jax.inference.stream import STEPS, at_beginning, pieces
@@ -32,7 +33,8 @@ class ManyStreams:
         self._stream, self.count = stream.copy(), count
         self._rows = rows_of(self._stream)
         self.state = self._rows.repeat(stream.state, count)
-        self._reservoirs = [stream.copy().reservoir for _ in range(count)]
+        kept = stream.reservoir.arrays()
+        self._reservoirs = [Reservoir.from_arrays(kept) for _ in range(count)]
         self._tokens_read = [stream.tokens_read] * count
 
     def read(self, texts: Sequence[str | bytes], *, learn: bool = True) -> list[np.ndarray]:
@@ -47,8 +49,10 @@ class ManyStreams:
 
     def read_ids(self, rows: Sequence[np.ndarray], *, learn: bool = True) -> list[np.ndarray]:
         """The same of token ids, int32 `[T]` per row."""
-        stream, texts = self._stream, rows
+        stream = self._stream
         require(len(rows) == self.count, f"{len(rows)} texts for {self.count} streams")
+        vocab = stream.base.tokenizer.vocab_size
+        texts = [check_ids(ids, vocab).astype(np.int32) for ids in rows]
         begins = self._begins(texts)
         rows = [np.concatenate(parts) for parts in zip(begins, texts, strict=True)]
         mode = Mode(True, learn, stream.limits)
@@ -66,7 +70,7 @@ class ManyStreams:
             self._tokens_read[row] += len(ids)
             if learn:
                 self._reservoirs[row].add(ids)
-            else:
+            elif len(ids):
                 self._reservoirs[row].cut()
         whole = [np.concatenate([*parts, np.zeros(0, np.float32)]) for parts in losses]
         return [loss_T[len(begin_T) :] for begin_T, loss_T in zip(begins, whole, strict=True)]

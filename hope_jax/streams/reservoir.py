@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from hope_jax.config.check import require
 
 
+class _Kept(NamedTuple):
+    """A window, how many windows had been read with it, and its random rank."""
+
+    number: int
+    rank: float
+    window_T: np.ndarray
+
+
 class Reservoir:
     """Windows of tokens; each window that was read is in it with the same probability.
+
+    A window is shorter where a context ended. Each is given a random rank, and where there is
+    not enough room the lowest ranks go.
 
     Args:
       tokens: how many are kept at most; 0: none.
@@ -29,7 +42,7 @@ class Reservoir:
             f"a reservoir of {tokens} tokens holds no window of {window}",
         )
         self.tokens, self.window, self._seed = tokens, window, seed
-        self._kept: list[np.ndarray] = []
+        self._kept: list[_Kept] = []  # as they were read
         self._open = np.zeros(0, np.int32)  # the window that is being read
         self._seen = 0  # whole windows so far
 
@@ -50,7 +63,8 @@ class Reservoir:
 
     def windows(self) -> list[np.ndarray]:
         """What is kept, the window that is being read included."""
-        return [*self._kept, self._open] if self._open.size else list(self._kept)
+        kept = [kept.window_T for kept in self._kept]
+        return [*kept, self._open] if self._open.size else kept
 
     def empty(self) -> None:
         """Keep nothing of what was read so far."""
@@ -61,20 +75,22 @@ class Reservoir:
 
     def _take(self, window_T: np.ndarray) -> None:
         self._seen += 1
-        if len(self._kept) < self.tokens // self.window:
-            self._kept.append(window_T)
-            return
-        # by number, so that a reservoir that was saved goes on as it would have
-        place = int(np.random.default_rng((self._seed, self._seen)).integers(self._seen))
-        if place < len(self._kept):
-            self._kept[place] = window_T
+        self._kept.append(self._ranked(self._seen, window_T))
+        while sum(len(kept.window_T) for kept in self._kept) > self.tokens:
+            lowest = min(range(len(self._kept)), key=lambda i: self._kept[i].rank)
+            del self._kept[lowest]
+
+    def _ranked(self, number: int, window_T: np.ndarray) -> _Kept:
+        """Ranks follow from numbers, so that a reservoir that was saved goes on as it would."""
+        return _Kept(number, np.random.default_rng((self._seed, number)).random(), window_T)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `from_arrays` makes it from."""
-        kept = np.concatenate([*self._kept, np.zeros(0, np.int32)])
+        windows = [kept.window_T for kept in self._kept]
         return {
-            "kept": kept.astype(np.int32),
-            "lengths": np.asarray([len(w) for w in self._kept], np.int32),
+            "kept": np.concatenate([*windows, np.zeros(0, np.int32)]).astype(np.int32),
+            "lengths": np.asarray([len(w) for w in windows], np.int32),
+            "which": np.asarray([kept.number for kept in self._kept], np.int64),
             "open": self._open,
             "numbers": np.asarray([self.tokens, self.window, self._seen, self._seed], np.int64),
         }
@@ -86,5 +102,7 @@ class Reservoir:
         reservoir = cls(tokens, window, seed)
         reservoir._seen, reservoir._open = seen, arrays["open"]
         ends = np.cumsum(arrays["lengths"])
-        reservoir._kept = np.split(arrays["kept"], ends[:-1]) if len(ends) else []
+        windows = np.split(arrays["kept"], ends[:-1]) if len(ends) else []
+        numbers = map(int, arrays["which"])
+        reservoir._kept = list(map(reservoir._ranked, numbers, windows))
         return reservoir

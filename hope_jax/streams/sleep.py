@@ -188,7 +188,7 @@ def _periods(config: ModelConfig, how: Sleep) -> tuple[int, ...]:
         not unknown and bool(how.periods),
         f"sleep periods {how.periods}: the model has {', '.join(map(str, there))}",
     )
-    return how.periods
+    return tuple(sorted(how.periods))
 
 
 def _replayed(stream: Stream, how: Sleep) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 from hope_jax.checkpoint.load import Loaded, load
 from hope_jax.config import ModelConfig
 from hope_jax.config.check import require
+from hope_jax.data.tokenizers.protocol import check_ids
 from hope_jax.inference.apart import params_apart
 from hope_jax.inference.generate import write
 from hope_jax.inference.learning import Mode
@@ -28,6 +29,7 @@ from hope_jax.inference.stream import (
     read_ids,
     settle_stream,
 )
+from hope_jax.inference.text import up_to
 from hope_jax.models import LanguageModel
 from hope_jax.models.in_context import with_slow_weights
 from hope_jax.streams import storage
@@ -159,7 +161,12 @@ class Stream:
         return self.read_ids(encode(self.model, self.base.tokenizer, text), learn=learn)
 
     def read_ids(self, ids_T: np.ndarray, *, learn: bool = True) -> float:
-        """The same of token ids, int32 `[T]`, without the one that texts begin with."""
+        """The same of token ids, int32 `[T]`, without the one that texts begin with.
+
+        Raises:
+          ValueError: an id outside the vocabulary; nothing has been read then.
+        """
+        ids_T = check_ids(ids_T, self.base.tokenizer.vocab_size).astype(np.int32)
         self.state, loss_T = self._take(self.state, ids_T, Mode(True, learn, self.limits))
         self._read = (ids_T, loss_T)
         self.tokens_read += len(ids_T)
@@ -202,20 +209,17 @@ class Stream:
         """
         how = sampling(temperature, top_k, top_p)
         require(tokens >= 0, f"tokens is {tokens}; use 0 or more")
+        require(stop != "", "stop is empty, which every text ends with; use None for no stop")
         ids_T = encode(self.model, self.base.tokenizer, prompt)
         mode = Mode(True, False, self.limits)
         state, _ = self._take(self.state, ids_T, mode, room=tokens)
-        answer = ""
         parts = (self.model, self.apart, self.base.tokenizer, state, tokens)
-        for piece in write(*parts, how, seed, mode, ids_T):
-            before, answer = answer, answer + piece.text
-            ended = stop is not None and stop in answer
-            if ended:
-                answer = answer[: answer.index(stop)]
-            if on_text is not None and len(answer) > len(before):
-                on_text(answer[len(before) :])
-            if ended:
-                break
+        pieces = (piece.text for piece in write(*parts, how, seed, mode, ids_T))
+        answer = ""
+        for text in pieces if stop is None else up_to(stop, pieces):
+            answer += text
+            if on_text is not None and text:
+                on_text(text)
         if learn:
             as_bytes = prompt.encode() if isinstance(prompt, str) else prompt
             self.read(as_bytes + answer.encode())
@@ -363,7 +367,7 @@ class Stream:
         At the beginning of a text the token that the model's texts begin with comes first.
         """
         tokenizer = self.base.tokenizer
-        begin_T = beginning(self.model, tokenizer, state) if len(ids_T) else ids_T
+        begin_T = beginning(self.model, tokenizer, state) if len(ids_T) or room else ids_T
         ids_T = np.concatenate([begin_T, ids_T])
         state = open_stream(self.model, self.params, len(ids_T) + room, state)
         state, loss_BT = read_ids(

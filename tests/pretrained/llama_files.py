@@ -158,7 +158,15 @@ _GGUF_WHOLE = {
 
 
 def write_gguf(
-    path, weights, *, kind="llama", extra=None, tokenizer="gpt2", quantise=(), begin=None
+    path,
+    weights,
+    *,
+    kind="llama",
+    extra=None,
+    tokenizer="gpt2",
+    quantise=(),
+    begin=None,
+    end=None,
 ):
     """The GGUF format; of the kind llama queries and keys turn in neighbouring pairs.
 
@@ -194,6 +202,8 @@ def write_gguf(
         writer.add_unk_token_id(0)
         writer.add_eos_token_id(1)
         writer.add_add_space_prefix(False)
+    if end is not None:
+        writer.add_eos_token_id(end)
     if begin is not None:
         writer.add_bos_token_id(begin[0])
         writer.add_add_bos_token(begin[1])

@@ -174,7 +174,24 @@ def test_the_file_says_what_texts_begin_with(says, tmp_path):
     write_gguf(path, make_weights(), begin=(0, says))
     tokenizer = read_pretrained(path).tokenizer
     assert tokenizer.begin_id == (0 if says else None)
+    assert tokenizer.end_id == 0  # by its name
     assert 0 not in tokenizer.encode("the mother")
+
+
+def test_the_file_says_what_ends_a_text(tmp_path):
+    path = tmp_path / "small.gguf"
+    write_gguf(path, make_weights(), end=5)
+    assert read_pretrained(path).tokenizer.end_id == 5
+    folder = write_folder(tmp_path / "small", make_weights())
+    tokenizer = read_pretrained(folder).tokenizer
+    assert tokenizer.end_id == 0 and tokenizer.token_id("<|endoftext|>") == 0
+    other = tokenizer._tokenizer.id_to_token(7)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": other}))
+    found = read_pretrained(folder).tokenizer
+    assert found.end_id == 7 and found.begin_id is None
+    np.testing.assert_array_equal(found.encode("the mother"), tokenizer.encode("the mother"))
+    with pytest.raises(ValueError, match="no token of this tokenizer is named '<none>'"):
+        tokenizer.token_id("<none>")
 
 
 def test_a_converted_model_is_a_checkpoint(ids_T, tmp_path, capsys):

@@ -37,6 +37,17 @@ def test_contexts_end_windows():
     assert len(reservoir) == 0 and reservoir.windows() == []
 
 
+def test_short_texts_fill_it_as_long_ones_do():
+    reservoir = Reservoir(tokens=1600, window=256)
+    for number in range(200):
+        reservoir.add(np.full(20, number))
+        reservoir.cut()
+    assert len(reservoir) == 1600
+    assert len({int(window[0]) for window in reservoir.windows()}) == 80
+    reservoir.add(np.arange(1000))
+    assert 1600 - 256 < sum(map(len, reservoir.windows()[:-1])) <= 1600
+
+
 def test_none_and_nonsense():
     nothing = Reservoir(tokens=0)
     nothing.add(np.arange(1000))

@@ -7,7 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from hope_jax.config import CMSConfig, InContextConfig, ModelConfig
+from hope_jax.inference.generate import Piece
 from hope_jax.streams import Limits, Stream
+from hope_jax.streams.levels import learning_config
 
 # The model is not trained: at the usual limits all that it reads would be noise to it.
 LIMITS = Limits(surprise=None)
@@ -177,6 +180,36 @@ def test_nothing_to_read_changes_nothing(stream):
     assert np.isnan(stream.read(""))
     assert stream.answer("", tokens=0) == ""
     assert same(stream, before)
+
+
+def test_ids_that_are_no_tokens_change_nothing(stream):
+    stream.read("abcdef")
+    before = stream.copy()
+    with pytest.raises(ValueError, match="token id 300 is outside the vocabulary of 256"):
+        stream.read_ids(np.asarray([65, 300]))
+    assert same(stream, before) and len(stream.reservoir) == len(before.reservoir)
+
+
+def test_a_stop_ends_the_answer_and_none_of_it_is_shown(stream, monkeypatch):
+    pieces = ["Anna Brandt.\nUs", "er: and then"]
+    written = [Piece(text, [], None) for text in pieces]
+    monkeypatch.setattr("hope_jax.streams.stream.write", lambda *args: iter(written))
+    for stop, expected in (("\nUser:", "Anna Brandt."), ("\nYou:", "".join(pieces))):
+        shown = []
+        answer = stream.answer("Who?", stop=stop, on_text=shown.append)
+        assert answer == "".join(shown) == expected
+    with pytest.raises(ValueError, match="stop is empty"):
+        stream.answer("Who?", stop="")
+
+
+def test_levels_with_rates_of_their_own_can_be_left_out():
+    how = InContextConfig(chunks=(8, 16, 32), lr=(0.1, 0.01, 0.001))
+    config = ModelConfig(cms=CMSConfig((1, 4, 16), 24, in_context=how))
+    of = lambda *args, **changes: learning_config(config, *args, **changes).cms.in_context
+    assert of({}) == InContextConfig()
+    assert of({1: 8}).lr == 0.1 and of({1: 8, 16: 64}).lr == (0.1, 0.001)
+    assert of({1: 8}, lr=0.5).lr == 0.5
+    assert of(None) == how
 
 
 def test_what_is_not_learned_is_a_gap(base):

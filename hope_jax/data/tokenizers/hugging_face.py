@@ -22,10 +22,26 @@ _END_NAMES = (
 )
 
 
+def with_ends(content: bytes, begin_id: int | None, end_id: int | None) -> bytes:
+    """The file `content` with a post-processor that puts these ids around a text."""
+    from tokenizers import Tokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = Tokenizer.from_str(content.decode("utf-8"))
+    special = {i: tokenizer.id_to_token(i) for i in (begin_id, end_id) if i is not None}
+    single = [special.get(begin_id), "$A", special.get(end_id)]
+    tokenizer.post_processor = TemplateProcessing(
+        single=[part for part in single if part is not None],
+        special_tokens=[(token, i) for i, token in special.items()],
+    )
+    return tokenizer.to_str().encode("utf-8")
+
+
 class HuggingFaceTokenizer:
     """A tokenizer in the `tokenizer.json` format.
 
-    `encode` adds no special tokens; what the file puts before a text is `begin_id`.
+    `encode` adds no special tokens. What the file puts before a text is `begin_id`, and what it
+    puts after one, or else the token with a usual name for that, is `end_id`.
 
     Args:
       content: the bytes of the file.
@@ -49,8 +65,9 @@ class HuggingFaceTokenizer:
         self.name = "tokenizer.json"
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(ids.values(), default=-1) + 1
-        self.end_id = next((ids[name] for name in _END_NAMES if name in ids), None)
-        self.begin_id = self._begin()
+        self.begin_id, end_id = self._ends()
+        usual = next((ids[name] for name in _END_NAMES if name in ids), None)
+        self.end_id = usual if end_id is None else end_id
         self.fingerprint = fingerprint_of(b"tokenizer.json", content)
         self._bytes = self._byte_table(content)
 
@@ -78,12 +95,26 @@ class HuggingFaceTokenizer:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
-    def _begin(self) -> int | None:
-        """The id that the file's post-processor puts before a text, if it does that."""
+    def token_id(self, name: str) -> int:
+        """The id of a token by its name, such as a marker of a chat.
+
+        Raises:
+          ValueError: there is none of this name.
+        """
+        index = self._tokenizer.token_to_id(name)
+        if index is None:
+            raise ValueError(f"no token of this tokenizer is named {name!r}")
+        return index
+
+    def _ends(self) -> tuple[int | None, int | None]:
+        """The ids that the file's post-processor puts before and after a text."""
         plain = self._tokenizer.encode("a", add_special_tokens=False).ids
         marked = self._tokenizer.encode("a", add_special_tokens=True).ids
-        begins = len(marked) > len(plain) and marked[1 : 1 + len(plain)] == plain
-        return marked[0] if begins else None
+        for first in (0, 1):
+            rest = marked[first + len(plain) :]
+            if marked[first : first + len(plain)] == plain and len(rest) < 2:
+                return marked[0] if first else None, rest[0] if rest else None
+        return None, None
 
     def _byte_table(self, content: bytes) -> list[bytes] | None:
         """Bytes of every id if the vocabulary is byte-level, else None."""
