@@ -80,7 +80,7 @@ class Session:
         """
         line = line.rstrip("\n")
         if not line.startswith("/"):
-            return self._read(line + "\n") if line else Turn("read")
+            return self._read(line)
         name, _, rest = line[1:].partition(" ")
         require(
             name in COMMANDS,
@@ -89,7 +89,10 @@ class Session:
         )
         return getattr(self, f"_{name}")(rest)
 
-    def _read(self, text: str | bytes) -> Turn:
+    def _read(self, line: str) -> Turn:
+        return self._take_in(line + "\n") if line else Turn("read")
+
+    def _take_in(self, text: str | bytes) -> Turn:
         before, refused = self.stream.tokens_read, self.stream.refused
         loss, count = self.stream.read(text), self.stream.tokens_read - before
         refused = self.stream.refused - refused
@@ -101,7 +104,7 @@ class Session:
 
     def _file(self, path: str) -> Turn:
         require(bool(path), "/file needs a path")
-        return dataclasses.replace(self._read(Path(path).read_bytes()), command="file")
+        return dataclasses.replace(self._take_in(Path(path).read_bytes()), command="file")
 
     def _ask(self, prompt: str, learn: bool = False) -> Turn:
         answer = self.stream.answer(
