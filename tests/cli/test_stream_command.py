@@ -94,7 +94,8 @@ def test_what_cannot_be_opened(run_folder, tmp_path, capsys):
     file = turns(tmp_path, "a\n/save\n")
     folder = ["--workdir", str(run_folder), "--stream", str(tmp_path / "s")]
     assert main(["stream", *folder, "--turns", file]) == 0
-    assert "leave out --levels, --lr, --blocks and --rule" in error(*folder, "--lr", "0.1")
+    for given in (("--lr", "0.1"), ("--reservoir", "0")):
+        assert "leave out --levels, --lr, --blocks, --rule and --res" in error(*folder, *given)
     assert "no point at 7 tokens" in error(*folder, "--point", "7")
 
 
