@@ -71,6 +71,14 @@ class GGUFFile:
                 f"{path} holds a model of kind {self._kind!r}; what can be read are "
                 f"{', '.join(_NEIGHBOURS)}"
             )
+        parts = int(self._field("split.count", 1))
+        if parts > 1:
+            raise ValueError(
+                f"{path} is one of {parts} parts of a model; join them with llama.cpp's "
+                "`llama-gguf-split --merge FIRST-PART WHOLE.gguf`"
+            )
+        if _NAMES.of("embed", None) not in self._tensors:
+            raise ValueError(f"{path} lacks {_NAMES.of('embed', None)}")
         self.form = self._settings()
         _NAMES.check(self.form, self._tensors.keys() - {_FREQUENCIES}, str(path))
 

@@ -167,6 +167,7 @@ def write_gguf(
     quantise=(),
     begin=None,
     end=None,
+    parts=1,
 ):
     """The GGUF format; of the kind llama queries and keys turn in neighbouring pairs.
 
@@ -180,7 +181,7 @@ def write_gguf(
     writer.add_block_count(DEPTH)
     writer.add_context_length(64)
     writer.add_embedding_length(DIM)
-    hidden = len(weights["model.layers.0.mlp.up_proj.weight"])
+    hidden = len(weights.get("model.layers.0.mlp.up_proj.weight", ()))
     writer.add_feed_forward_length(hidden)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(GROUPS)
@@ -202,6 +203,8 @@ def write_gguf(
         writer.add_unk_token_id(0)
         writer.add_eos_token_id(1)
         writer.add_add_space_prefix(False)
+    if parts > 1:
+        writer.add_uint16("split.count", parts)
     if end is not None:
         writer.add_eos_token_id(end)
     if begin is not None:

@@ -178,6 +178,16 @@ def test_the_file_says_what_texts_begin_with(says, tmp_path):
     assert 0 not in tokenizer.encode("the mother")
 
 
+def test_a_part_of_a_model_is_refused(tmp_path):
+    path = tmp_path / "small-00001-of-00002.gguf"
+    write_gguf(path, {}, parts=2)
+    with pytest.raises(ValueError, match="one of 2 parts of a model; join them"):
+        read_pretrained(path)
+    write_gguf(path, {})
+    with pytest.raises(ValueError, match="lacks token_embd.weight"):
+        read_pretrained(path)
+
+
 def test_the_file_says_what_ends_a_text(tmp_path):
     path = tmp_path / "small.gguf"
     write_gguf(path, make_weights(), end=5)
