@@ -15,6 +15,7 @@ from hope_jax.config import TrainConfig
 from hope_jax.data import Dataset
 from hope_jax.data.ngram import ngram_loss
 from hope_jax.inference import generate
+from hope_jax.inference.reading import beginning, encode
 from hope_jax.models import LanguageModel
 from hope_jax.parallel.processes import is_main
 from hope_jax.training.evaluate import Evaluation, Evaluator
@@ -66,6 +67,11 @@ def report(
     sample = None
     if config.sample_tokens and jax.process_count() > 1:
         say("no sample: the weights are spread over processes; use hope generate")
+    elif config.sample_tokens and not _begins(config, model, data):
+        say(
+            "no sample: the tokenizer gives no token for sample_prompt "
+            f"{config.sample_prompt!r}; set sample_prompt to some text"
+        )
     elif config.sample_tokens:
         sample = generate(
             model,
@@ -97,6 +103,12 @@ def _evaluate(
     counted = config.ngrams and is_main()
     baselines = _baselines(data, held_out, final.tokens) if counted else {}
     return Results(final, frozen, baselines)
+
+
+def _begins(config: TrainConfig, model: LanguageModel, data: Dataset) -> bool:
+    """Whether there is a token that a sample can go on from; some vocabularies drop blanks."""
+    prompt_T = encode(model, data.tokenizer, config.sample_prompt)
+    return len(beginning(model, data.tokenizer)) + len(prompt_T) > 0
 
 
 def _baselines(data: Dataset, held_out: Dataset, tokens: int) -> dict[str, float]:
