@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -140,7 +141,7 @@ def _told(results: Results) -> list[str]:
         gain = frozen.loss - final.loss
         lines.append(f"  {OFF}: {frozen.loss:.4f}; the writes are worth {gain:.4f} nats")
         edges = bins(len(final.loss_by_position))
-        for a, b in zip(edges[-5:], edges[-4:], strict=False):
+        for a, b in itertools.pairwise(edges[-5:]):
             on, off = (sum(e.loss_by_position[a:b]) / (b - a) for e in (final, frozen))
             lines.append(f"    positions {a + 1}-{b}: on {on:.4f}, off {off:.4f}")
     return lines
