@@ -76,3 +76,9 @@ def test_a_text_of_a_command_line_keeps_its_blanks():
     assert change("model.mixer= attention ", "tests= () ").model.mixer == AttentionConfig()
     with pytest.raises(ValueError, match="is not of the form name=value"):
         change("sample_prompt")
+
+
+@pytest.mark.parametrize("field", ["seed", "data.seed"])
+def test_seeds_are_not_negative(field):
+    with pytest.raises(ValueError, match=f"{field} is -1; use 0"):
+        override(TrainConfig(), {field: -1})
