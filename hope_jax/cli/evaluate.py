@@ -120,7 +120,9 @@ def run(args: argparse.Namespace) -> None:
 
     tasks = chosen([name for name in args.tasks if name != NAME], also=(NAME,))
     loaded = hope_jax.load(args.workdir)
-    judged = task_data(loaded, args.set, args.batch) if NAME in args.tasks else None
+    judged = None
+    if NAME in args.tasks:  # its mistakes are told before anything is measured
+        judged = task_data(loaded, args.set, args.batch, args.limit)
     writes, found, seconds = not args.no_writes, [], {}
     with _bars() as bar_of:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 
 HELP = "turn text into token records that training reads"
 PASSES_ON = True  # options of Beam
@@ -156,7 +157,8 @@ def report(folder, manifest) -> None:
             + (f", {len(info.shards):,} shards" if info.shards else "")
         )
     print(
-        f"train with: hope train --config experiments/quickstart.py --set data.path={folder}"
+        "train with: hope train --config experiments/quickstart.py "
+        f"--set data.path={shlex.quote(str(folder))}"
         + (
             f" --set model.vocab_size={manifest.vocab_size}"
             if manifest.vocab_size != 256

@@ -28,8 +28,9 @@ def override(config: Any, changes: Mapping[str, Any]) -> Any:
     Args:
       config: a frozen dataclass.
       changes: dotted field name -> value. Strings (from a command line) are read as
-        Python literals where the field is not a string. A mixer may be set by its type
-        name, which gives that mixer's defaults; fields of the new mixer may be set with it.
+        Python literals where the field is not a string, and blanks around them do not count.
+        A mixer may be set by its type name, which gives that mixer's defaults; fields of the
+        new mixer may be set with it.
 
     Raises:
       ValueError: an unknown field (with the nearest name), a value of the wrong type, or
@@ -39,13 +40,20 @@ def override(config: Any, changes: Mapping[str, Any]) -> Any:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
-    """Turn `["a.b=c"]` from a command line into `{"a.b": "c"}`."""
+    """Turn `["a.b=c"]` from a command line into `{"a.b": "c"}`.
+
+    The value is kept as it is: a text may begin or end with blanks or a newline. Only where a
+    blank stands before the "=" do those after it go too.
+
+    >>> parse_assignments(["optim.lr = 1e-3", "sample_prompt=To be "])
+    {'optim.lr': '1e-3', 'sample_prompt': 'To be '}
+    """
     changes = {}
     for item in assignments:
         path, equals, value = item.partition("=")
         if not equals or not path:
             raise ValueError(f"{item!r} is not of the form name=value, e.g. optim.lr=1e-3")
-        changes[path.strip()] = value.strip()
+        changes[path.strip()] = value.lstrip(" ") if path.endswith(" ") else value
     return changes
 
 
@@ -119,7 +127,10 @@ def _change(config: Any, changes: list[tuple[list[str], Any, str]]) -> Any:
         if rest:
             below.setdefault(head, []).append((rest, value, whole))
         else:
-            new[head] = _from_plain(value, typing.get_type_hints(kind)[head], whole)
+            hint = typing.get_type_hints(kind)[head]
+            if isinstance(value, str) and str not in _options(hint):
+                value = value.strip()
+            new[head] = _from_plain(value, hint, whole)
     for head, some in below.items():
         new[head] = _change(new.get(head, getattr(config, head)), some)
     return dataclasses.replace(config, **new)
@@ -127,11 +138,7 @@ def _change(config: Any, changes: list[tuple[list[str], Any, str]]) -> Any:
 
 def _from_plain(value: Any, hint: Any, path: str) -> Any:
     """Convert a JSON or command-line value to the annotated type."""
-    options = (
-        typing.get_args(hint)
-        if typing.get_origin(hint) in (types.UnionType, typing.Union)
-        else (hint,)
-    )
+    options = _options(hint)
     none = value is None or (isinstance(value, str) and value in ("None", "null"))
     if none and type(None) in options:
         return None
@@ -156,6 +163,12 @@ def _from_plain(value: Any, hint: Any, path: str) -> Any:
         if converted is not _WRONG:
             return converted
     raise ValueError(f"{path}={value!r} is not a value of type {_show(hint)}")
+
+
+def _options(hint: Any) -> tuple:
+    """The types of a union, or the one type."""
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    return typing.get_args(hint) if union else (hint,)
 
 
 _WRONG = object()

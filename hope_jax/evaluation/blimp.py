@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hope_jax.evaluation.choices import share_right
 from hope_jax.evaluation.measurement import Measurement, mean, work
-from hope_jax.evaluation.records import read_records
+from hope_jax.evaluation.records import Record, read_records
 from hope_jax.evaluation.rows import text_row
 from hope_jax.evaluation.scorer import Scorer
 from hope_jax.evaluation.task import Progress, Source, Task, find, first
@@ -67,9 +67,16 @@ def read_paradigms(folder: Path, limit: int | None = None) -> dict[str, list[tup
     for path in files:
         for record in first(list(read_records(path)), limit, path):
             name = record.text("UID") if "UID" in record else path.stem
-            pair = record.text("sentence_good"), record.text("sentence_bad")
+            pair = _sentence(record, "sentence_good"), _sentence(record, "sentence_bad")
             paradigms.setdefault(name, []).append(pair)
     return paradigms
+
+
+def _sentence(record: Record, name: str) -> str:
+    text = record.text(name)
+    if not text.strip():  # nothing would be the likeliest sentence of all
+        raise record.wrong(name, "it has to be a sentence")
+    return text
 
 
 def _measure(scorer: Scorer, source: Source, progress: Progress) -> list[Measurement]:

@@ -123,7 +123,8 @@ class HopeLM(LM):
         scorer = self.scorer
         model, tokenizer = scorer.model, scorer.tokenizer
         until = how.get("until") or []
-        until = [until] if isinstance(until, str) else list(until)
+        until = [until] if isinstance(until, str) else until
+        until = [stop for stop in until if stop]  # an empty one is in every text
         tokens = int(how.get("max_gen_toks", self._most))
         draws = how.get("do_sample", how.get("temperature", 0) > 0)
         temperature = float(how.get("temperature", 1.0)) if draws else 0.0
@@ -149,7 +150,7 @@ class HopeLM(LM):
 
 def _before(text: str, until: Iterable[str]) -> str:
     """The text up to the first of `until` in it."""
-    places = [text.find(stop) for stop in until if stop]
+    places = [text.find(stop) for stop in until]
     return text[: min((place for place in places if place >= 0), default=len(text))]
 
 

@@ -120,17 +120,18 @@ class AnswerEvaluator:
         batches: int,
         *,
         writes: bool = True,
+        examples: int | None = None,
         on_batch: Callable[[], None] = lambda: None,
     ) -> Answers:
         """Answers to the first `batches` batches of held-out examples.
 
-        `on_batch` is called after each.
+        With `examples` no more than that many count. `on_batch` is called after each batch.
         """
         parts = []
         for part in self._read(params, held_out, batches, writes=writes):
             parts.append(part)
             on_batch()
-        return _figures(parts, held_out)
+        return _figures(parts, held_out, examples)
 
     def each(
         self, params: Any, held_out: TaskData, batches: int, *, writes: bool = True
@@ -140,14 +141,16 @@ class AnswerEvaluator:
         return [_figures(of_one, held_out) for of_one in apart(parts)]
 
 
-def _figures(parts: Sequence[_Read], held_out: TaskData) -> Answers:
-    read = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+def _figures(
+    parts: Sequence[_Read], held_out: TaskData, examples: int | None = None
+) -> Answers:
+    read = jax.tree.map(lambda *xs: np.concatenate(xs)[:examples], *parts)
     asked_NT = read.asked_BT
     hit_NT = read.right_BT & asked_NT
     tokens = hit_NT.sum(axis=1) / asked_NT.sum(axis=1)
-    examples = (hit_NT == asked_NT).all(axis=1).astype(np.float64)
+    whole = (hit_NT == asked_NT).all(axis=1).astype(np.float64)
     by_example = held_out.source.config.judged == "example"
-    scores = examples if by_example else tokens
+    scores = whole if by_example else tokens
     chance = held_out.source.task.chance
     if chance is None:
         chance = _commonest(read.targets_BT, asked_NT, by_example)
@@ -157,11 +160,11 @@ def _figures(parts: Sequence[_Read], held_out: TaskData) -> Answers:
         error=_error(scores) or 0.0,
         chance=chance,
         tokens_right=float(tokens.mean()),
-        examples_right=float(examples.mean()),
+        examples_right=float(whole.mean()),
         examples=len(scores),
         asked=int(asked_NT.sum()),
         length=asked_NT.shape[1],
-        write_events=round(float(read.events_1.sum())),
+        write_events=int(read.events_B.sum()),
         by_depth=None if read.depth_B is None else _by_depth(scores, read.depth_B),
     )
 
@@ -175,7 +178,7 @@ class _Read:
     asked_BT: jax.Array
     targets_BT: jax.Array
     depth_B: jax.Array | None
-    events_1: jax.Array
+    events_B: jax.Array
 
 
 def _read(
@@ -183,13 +186,14 @@ def _read(
 ) -> _Read:
     judged = judge(model, params, batch, writes=writes)
     events = sum(value for name, value in judged.stats.items() if name.endswith(EVENTS))
+    rows = len(batch["tokens"])
     return _Read(
         loss_B=(judged.loss_BT * batch["weight"]).mean(axis=1),
         right_BT=judged.right_BT,
         asked_BT=batch["weight"] > 0,
         targets_BT=batch.get("legal", batch.get("targets", batch["tokens"][:, 1:])),
         depth_B=batch.get("depth"),
-        events_1=jnp.asarray(events)[None],
+        events_B=jnp.full(rows, events // rows),  # examples are equally long
     )
 
 

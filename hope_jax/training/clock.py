@@ -24,7 +24,8 @@ class Clock:
       folder: where `save` writes how long the run has been going, so that time is known that
         no checkpoint knows of. None: nowhere.
       wall_seconds, cpu_seconds, useful_seconds: as the checkpoint has them that the run goes
-        on from.
+        on from. Without them a run begins, and what an earlier one left in the folder is not
+        its own.
 
     >>> clock = Clock(None, wall_seconds=10.0, useful_seconds=4.0)
     >>> 0.39 < clock.goodput() <= 0.4
@@ -39,7 +40,8 @@ class Clock:
         useful_seconds: float = 0.0,
     ):
         self._file = None if folder is None else folder / FILE
-        self._wall = time.perf_counter() - max(wall_seconds, self._known())
+        known = self._known() if wall_seconds else 0.0
+        self._wall = time.perf_counter() - max(wall_seconds, known)
         self._cpu = time.process_time() - cpu_seconds
         self._useful = useful_seconds
         self._since: float | None = None
@@ -88,4 +90,4 @@ class Clock:
         try:
             return float(json.loads(self._file.read_text())["wall_seconds"])
         except (AttributeError, OSError, ValueError, KeyError, TypeError):
-            return 0.0  # a new run, or one that a kill cut short here
+            return 0.0  # a folder without it, or a kill cut it short

@@ -119,7 +119,7 @@ def train(
         model = LanguageModel(config.model)
         shapes = abstract_params(config.model)
         levels = make(config, shapes)
-        tests = open_tests(config, data.tokenizer, rows)
+        tests = open_tests(config, data.tokenizer, mesh)
         evaluator = (Evaluator if task is None else AnswerEvaluator)(model, mesh)
 
         # ------------------------------------- state: resume, else start from nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from hope_jax.config import TrainConfig
 from hope_jax.data import Dataset
 from hope_jax.data.ngram import ngram_loss
 from hope_jax.inference import generate
+from hope_jax.inference.reading import beginning, encode
 from hope_jax.models import LanguageModel
 from hope_jax.parallel.processes import is_main
 from hope_jax.training.evaluate import Evaluation, Evaluator
@@ -66,6 +68,11 @@ def report(
     sample = None
     if config.sample_tokens and jax.process_count() > 1:
         say("no sample: the weights are spread over processes; use hope generate")
+    elif config.sample_tokens and not _begins(config, model, data):
+        say(
+            "no sample: the tokenizer gives no token for sample_prompt "
+            f"{config.sample_prompt!r}; set sample_prompt to some text"
+        )
     elif config.sample_tokens:
         sample = generate(
             model,
@@ -99,6 +106,12 @@ def _evaluate(
     return Results(final, frozen, baselines)
 
 
+def _begins(config: TrainConfig, model: LanguageModel, data: Dataset) -> bool:
+    """Whether there is a token that a sample can go on from; some vocabularies drop blanks."""
+    prompt_T = encode(model, data.tokenizer, config.sample_prompt)
+    return len(beginning(model, data.tokenizer)) + len(prompt_T) > 0
+
+
 def _baselines(data: Dataset, held_out: Dataset, tokens: int) -> dict[str, float]:
     """Loss of smoothed byte n-gram models on the text that the model was evaluated on."""
     train_tokens = data.manifest.splits["train"].tokens
@@ -128,7 +141,7 @@ def _told(results: Results) -> list[str]:
         gain = frozen.loss - final.loss
         lines.append(f"  {OFF}: {frozen.loss:.4f}; the writes are worth {gain:.4f} nats")
         edges = bins(len(final.loss_by_position))
-        for a, b in zip(edges[-5:], edges[-4:], strict=False):
+        for a, b in itertools.pairwise(edges[-5:]):
             on, off = (sum(e.loss_by_position[a:b]) / (b - a) for e in (final, frozen))
             lines.append(f"    positions {a + 1}-{b}: on {on:.4f}, off {off:.4f}")
     return lines

@@ -42,14 +42,16 @@ def report_task(
 
     `tests` are those of `hope_jax.training.tests_of_task.open_tests`.
     """
-    count = max(-(-EXAMPLES // config.data.batch), config.eval_batches)
+    count = _batches(config, held_out)
     final, frozen = evaluator(params, held_out, count), None
     for line in (final.line(), *final.depth_lines()):
         say(line)
     if config.position_plot and final.write_events:
         frozen = evaluator(params, held_out, count, writes=False)
         say(f"  memory writes off:\n  {frozen.line()}")
-    of_tests = {text: evaluator(params, data, count) for text, data in tests.items()}
+    of_tests = {
+        text: evaluator(params, data, _batches(config, data)) for text, data in tests.items()
+    }
     for text, answers in of_tests.items():
         say("\n".join([f"  {text}:\n  {answers.line()}", *answers.depth_lines()]))
     if is_main():
@@ -65,6 +67,10 @@ def report_task(
         "tests": {text: dataclasses.asdict(answers) for text, answers in of_tests.items()},
     }
     return write_summary(config, workdir, facts, mesh, found)
+
+
+def _batches(config: TrainConfig, data: TaskData) -> int:
+    return max(-(-EXAMPLES // data.batch), config.eval_batches)
 
 
 def _answered(

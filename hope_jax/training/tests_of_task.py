@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jax.sharding import Mesh
+
 from hope_jax.config import DataConfig, TrainConfig, override, parse_assignments
 from hope_jax.config.check import require
 from hope_jax.data import TaskData, Tokenizer, open_dataset
+from hope_jax.parallel import check_batch, local_rows
 from hope_jax.training.answers import AnswerEvaluator, Answers
 
 
@@ -49,18 +52,25 @@ def other_data(data: DataConfig, sets: Sequence[str], where: str) -> DataConfig:
     return override(data, changes)
 
 
-def open_tests(
-    config: TrainConfig, tokenizer: Tokenizer, rows: tuple[int, ...]
-) -> dict[str, TaskData]:
+def open_tests(config: TrainConfig, tokenizer: Tokenizer, mesh: Mesh) -> dict[str, TaskData]:
     """Held-out examples of `config.tests`, by their text.
 
+    A test may have a batch of its own, such as a smaller one for longer examples.
+
+    Args:
+      config: of the run.
+      tokenizer: of its data.
+      mesh: that shares the batches.
+
     Raises:
-      ValueError: one does not fit.
+      ValueError: one does not fit, or the mesh cannot share its batch.
     """
-    return {
-        text: open_dataset(data, tokenizer, split="validation", rows=rows)
-        for text, data in tests_of(config).items()
-    }
+    opened = {}
+    for text, data in tests_of(config).items():
+        check_batch(data.batch, f"tests: {text!r}: data.batch {data.batch}", mesh)
+        rows = local_rows(data.batch, mesh)
+        opened[text] = open_dataset(data, tokenizer, split="validation", rows=rows)
+    return opened
 
 
 def knows_enough(

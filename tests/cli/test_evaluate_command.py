@@ -7,7 +7,13 @@ import pytest
 
 from hope_jax.checkpoint import CheckpointManager, Snapshot
 from hope_jax.cli.main import main
-from hope_jax.config import AttentionConfig, DataConfig, ModelConfig, TrainConfig
+from hope_jax.config import (
+    AttentionConfig,
+    DataConfig,
+    GatedDeltaNetConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from hope_jax.config.tasks import MQARConfig
 from hope_jax.data import ByteTokenizer, open_dataset
 from hope_jax.models import init_params
@@ -116,25 +122,58 @@ def test_the_help_names_every_task(capsys):
     assert all(f"\n  {name} " in text for name in TASKS)
 
 
-def test_the_task_of_a_run(workdir, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def trained_on_a_task(tmp_path_factory):
+    """Folder of a run on a task whose model writes to its memories."""
+    folder = tmp_path_factory.mktemp("task")
     task = DataConfig(task=MQARConfig(pairs=2, keys=4, values=4), length=12)
-    model = ModelConfig(vocab_size=9, dim=8, depth=1, mixer=AttentionConfig(heads=1))
+    mixer = GatedDeltaNetConfig(heads=1, chunk=4)
+    model = ModelConfig(
+        vocab_size=9, dim=8, depth=1, mixer=mixer, init_std=0.5, tied_head=False
+    )
     tokenizer = open_dataset(task).tokenizer
     run = describe_run(TrainConfig(model=model, data=task), tokenizer)
-    checkpoints = CheckpointManager(tmp_path / "checkpoints")
+    checkpoints = CheckpointManager(folder / "checkpoints")
     checkpoints.save(Snapshot(3, init_params(model, jax.random.key(0)), {}, {}, {}, run))
     checkpoints.close()
+    return folder
+
+
+def test_the_task_of_a_run(workdir, trained_on_a_task, data, capsys):
     options = ("--tasks", "task", "--set", "data.length=20", "data.task.pairs=3")
-    assert evaluate(tmp_path, *options, "--limit", 20, "--batch", 8) == 0
+    assert evaluate(trained_on_a_task, *options, "--limit", 20, "--batch", 8) == 0
     row = capsys.readouterr().out.splitlines()[1].split()
     assert row[:3] == ["task", "mqar", "acc"]
-    assert row[5:] == ["0.2500", "24", "20.0", "20", "0", "0"]
+    assert row[5:] == ["0.2500", "20", "20.0", "20", "400", "0"]
     for options, message in (
         (("--set", "steps=3"), "name a field of data"),
         (("--set", "data.task.keys=5"), "not those of the given tokenizer"),
         (("--set", "data.task=None"), "--set data.task=NAME"),
+        (("lambada", "--data", data, "--set", "data.length=3"), "2 pairs and as many"),
     ):
-        assert evaluate(tmp_path, "--tasks", "task", *options) == 2
-        assert message in capsys.readouterr().err
+        assert evaluate(trained_on_a_task, "--tasks", "task", *options) == 2
+        said = capsys.readouterr().err
+        assert message in said and "lambada: 0 of" not in said  # before anything is measured
     assert evaluate(workdir, "--tasks", "task") == 2
     assert "the model was trained on text" in capsys.readouterr().err
+
+
+def test_the_batch_changes_no_figure_of_a_task(trained_on_a_task, tmp_path, capsys):
+    """Exactly as many examples count as --limit says."""
+    figures = []
+    for batch in (4, 16, 64):
+        out = tmp_path / f"{batch}.json"
+        options = ("--tasks", "task", "--limit", 10, "--batch", batch, "--out", out)
+        assert evaluate(trained_on_a_task, *options) == 0
+        figures.append(json.loads(out.read_text())["results"])
+    assert figures[0] == figures[1] == figures[2]
+    [one] = figures[0]
+    assert one["items"] == 10 and 0 < one["value"] < 1
+    assert one["work"] == {
+        "rows": 10,
+        "tokens": 120,
+        "longest": 12,
+        "scored": 20,
+        "memory_updates": 120,
+        "level_updates": 0,
+    }

@@ -11,6 +11,7 @@ from hope_jax.config import (
     SelfModifyingConfig,
     TrainConfig,
     override,
+    parse_assignments,
 )
 
 TOGETHER = [
@@ -61,3 +62,23 @@ def test_what_does_not_exist_is_named(path, value, said):
 def test_a_mixer_may_be_given_as_it_is():
     mixer = SelfModifyingConfig(heads=2)
     assert override(TrainConfig(), {"model.mixer": mixer}).model.mixer is mixer
+
+
+def test_a_text_of_a_command_line_keeps_its_blanks():
+    change = lambda *items: override(TrainConfig(), parse_assignments(list(items)))
+    assert change("sample_prompt=ROMEO:\n").sample_prompt == "ROMEO:\n"
+    assert change("sample_prompt=\n\n").sample_prompt == "\n\n"
+    assert change("sample_prompt=  a ").sample_prompt == "  a "
+    assert change("data.path = None").data.path is None
+    assert change("name = a").name == "a"
+    other = change(" steps = 7 ", "optim.lr=1e-4\n", "data.reset= never ", "enough= None ")
+    assert (other.steps, other.optim.lr, other.data.reset) == (7, 1e-4, "never")
+    assert change("model.mixer= attention ", "tests= () ").model.mixer == AttentionConfig()
+    with pytest.raises(ValueError, match="is not of the form name=value"):
+        change("sample_prompt")
+
+
+@pytest.mark.parametrize("field", ["seed", "data.seed"])
+def test_seeds_are_not_negative(field):
+    with pytest.raises(ValueError, match=f"{field} is -1; use 0"):
+        override(TrainConfig(), {field: -1})

@@ -1,6 +1,7 @@
 """The command `hope prepare`."""
 
 import pathlib
+import shlex
 
 import pytest
 
@@ -10,11 +11,12 @@ from hope_jax.data import corpus, open_dataset
 
 
 def test_folder_of_texts(texts, tmp_path, capsys):
-    out = tmp_path / "out"
+    out = tmp_path / "my data"
     command = ["prepare", str(out), "--input", str(texts), "--validation", "0.2"]
     assert main([*command, "--tokenizer", "byte+end"]) == 0
     printed = capsys.readouterr()
-    assert "vocabulary 257" in printed.out and f"data.path={out}" in printed.out
+    assert "vocabulary 257" in printed.out
+    assert f"data.path={out}" in shlex.split(printed.out.splitlines()[-1])
     assert "prepare: 100%" in printed.err
     assert main(command) == 2
     assert "use --force" in capsys.readouterr().err

@@ -60,7 +60,7 @@ validation_split: validation
 output_type: generate_until
 doc_to_text: "{{goal}}"
 doc_to_target: "{{sol1}}"
-generation_kwargs: {until: ["\\n"], max_gen_toks: 4, do_sample: false}
+generation_kwargs: {until: ["", "\\n"], max_gen_toks: 40, do_sample: false}
 metric_list: [{metric: exact_match}]
 """
 
@@ -115,4 +115,5 @@ def test_the_harness_gives_the_same_figures(tmp_path):
         assert theirs["local_text"][f"{name},none"] == pytest.approx(text[name].value, rel=1e-4)
     [samples] = (tmp_path / "out").rglob("samples_local_writing*.jsonl")
     written = [json.loads(line)["resps"][0][0] for line in samples.read_text().splitlines()]
-    assert len(written) == 5 and all(len(w) <= 4 and "\n" not in w for w in written)
+    assert len(written) == 5 and all(len(w) <= 40 and "\n" not in w for w in written)
+    assert max(map(len, written)) > 16  # an empty text of `until` ends nothing

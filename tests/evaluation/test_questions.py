@@ -202,6 +202,9 @@ def test_paradigms(tmp_path):
         read_paradigms(tmp_path)
     with pytest.raises(ValueError, match=r"holds no \.jsonl file"):
         read_paradigms(tmp_path / "none")
+    write(tmp_path / "two.jsonl", good, good | {"sentence_bad": " "})
+    with pytest.raises(ValueError, match=r"line 2: field 'sentence_bad' .* it has to be a"):
+        read_paradigms(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 
 import hope_jax
 from hope_jax.config import ModelConfig, SelfModifyingConfig
-from hope_jax.data import open_dataset
+from hope_jax.data import make_tokenizer, open_dataset, prepare
+from hope_jax.data.sources import TextSource
 from hope_jax.training import NonFinite, train
 from hope_jax.training.evaluate import Evaluator
 from hope_jax.training.finite import BadSteps
@@ -133,3 +134,20 @@ def test_a_vocabulary_that_is_too_small_is_refused(config, tmp_path):
     small = dataclasses.replace(config, model=ModelConfig(vocab_size=100))
     with pytest.raises(ValueError, match="256 token ids .* model.vocab_size is 100"):
         train(small, tmp_path)
+
+
+def test_a_prompt_without_tokens_does_not_cost_the_summary(config, tmp_path, capsys):
+    """Vocabularies of words drop blanks, such as the newline that a sample begins with."""
+    tokenizers = pytest.importorskip("tokenizers")
+    ids = {"[UNK]": 0, "to": 1, "be": 2, "or": 3, "not": 4}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="[UNK]"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    words.save(str(tmp_path / "words.json"))
+    (tmp_path / "text.txt").write_text("to be or not to be\n" * 60)
+    source = TextSource([tmp_path / "text.txt"], validation=0.3)
+    prepare(tmp_path / "data", source, make_tokenizer(str(tmp_path / "words.json")))
+    data = dataclasses.replace(config.data, path=str(tmp_path / "data"))
+    short = dataclasses.replace(config, data=data, steps=1, sample_tokens=4)
+    summary = train(short, tmp_path / "run").summary
+    assert summary["sample"] is None and summary["held_out"]["loss"] > 0
+    assert "no token for sample_prompt '\\n'; set sample_prompt" in capsys.readouterr().out

@@ -45,8 +45,11 @@ CONFIG = TrainConfig(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    """Its test has another batch than the run, on two devices."""
     workdir = tmp_path_factory.mktemp("task")
-    return train(CONFIG, workdir), workdir
+    longer = "data.length=20 data.task.pairs=3 data.batch=4"
+    config = override(CONFIG, {"mesh.fsdp": 2, "tests": (longer,)})
+    return train(config, workdir), workdir
 
 
 def test_a_run_on_a_task_is_judged(run):
@@ -59,7 +62,7 @@ def test_a_run_on_a_task_is_judged(run):
     assert found["write_events"] > 0
     assert summary["held_out_without_writes"]["write_events"] == 0
     (longer,) = summary["tests"].values()
-    assert longer["length"] == 20 and longer["asked"] == 3 * longer["examples"]
+    assert longer["length"] == 20 and longer["asked"] == 3 * longer["examples"] >= 3000
     log = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert sum("eval/accuracy" in record for record in log) == 2
     for name in ("loss.png", "accuracy.png"):
@@ -160,6 +163,7 @@ def test_a_cms_that_learns_within_a_text_is_judged_on_the_way():
         ({"tests": ("data.length=7",)}, "2 pairs and as many questions"),
         ({"tests": ("steps=2",)}, "changes steps, but"),
         ({"tests": ("data.task.pair=2",)}, "did you mean 'pairs'"),
+        ({"tests": ("data.batch=12",)}, "tests: 'data.batch=12': data.batch 12 is 12 rows"),
         ({"tests": ("data.task.keys=5",)}, "not those of the given tokenizer"),
     ],
 )

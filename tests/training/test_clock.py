@@ -57,6 +57,15 @@ def test_what_a_kill_took_is_not_useful(now, tmp_path):
     assert Clock(tmp_path, **saved).goodput() == 1
 
 
+def test_a_run_that_begins_anew_has_no_time_of_another(now, tmp_path):
+    (tmp_path / clocks.FILE).write_text('{"wall_seconds": 5000}')
+    clock = Clock(tmp_path)
+    now.pass_by(10)
+    assert clock.read()["wall_seconds"] == 10
+    clock.save()
+    assert Clock(tmp_path, wall_seconds=4.0).read()["wall_seconds"] == 10
+
+
 def test_the_slowest_process_is_named(monkeypatch):
     times = InputTimes()
     with times.measured():

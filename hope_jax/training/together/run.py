@@ -50,7 +50,7 @@ class Shared:
         check_vocabulary(config, self.data)
         tokenizer = self.data.tokenizer
         self.held_out = open_dataset(config.data, tokenizer, split="validation", rows=self.rows)
-        self.tests = open_tests(config, tokenizer, self.rows)
+        self.tests = open_tests(config, tokenizer, mesh)
         self.model = LanguageModel(config.model)
         self.shapes = abstract_params(config.model)
         self.peak = peak_flops(mesh.devices.flatten().tolist())
