@@ -11,6 +11,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import shlex
 
 HELP = "write the slow weights of a run alone, to keep or to give away"
 
@@ -27,4 +28,5 @@ def run(args: argparse.Namespace) -> None:
 
     path = export(args.checkpoint, args.folder)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    print(f"{path}: {size / 1e6:.1f} MB; try hope generate --workdir {args.folder}")
+    folder = shlex.quote(args.folder)
+    print(f"{path}: {size / 1e6:.1f} MB; try hope generate --workdir {folder}")

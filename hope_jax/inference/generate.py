@@ -99,7 +99,8 @@ def generate(
     ids_T = np.concatenate([beginning(model, tokenizer, state), ids_T])
     require(
         len(ids_T) > 0 or state is not None,
-        "the prompt is empty and there is no state to go on from; give at least a newline",
+        f"the prompt {prompt!r} gives no token and there is no state to go on from; give some "
+        "text",
     )
     stream = open_stream(model, params, len(ids_T) + tokens, state)
     mode = Mode(writes, learns, limits)

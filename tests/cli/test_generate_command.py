@@ -86,7 +86,7 @@ def test_prompt_from_a_file(workdir, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "the prompt is empty"),
+        ((), "gives no token"),
         (("--prompt", "a", "--prompt-file", "b"), "use one of them"),
         (("--prompt", "a", "--top-p", "2"), "top_p is 2.0"),
         (("--prompt", "a", "--seed", 2**70), "use 0 to 4294967295"),

@@ -55,7 +55,7 @@ def test_nothing_to_write(reader, text):
 @pytest.mark.parametrize(
     ("prompt", "settings", "said"),
     [
-        ("", {}, "the prompt is empty"),
+        ("", {}, "the prompt '' gives no token"),
         ("a", {"tokens": -1}, "tokens is -1"),
         ("a", {"temperature": -1.0}, "temperature is -1.0"),
     ],
