@@ -107,8 +107,14 @@ def tune_rows(
       keep_checkpoints: False removes those of finished runs.
       together: up to so many runs are one program; see `hope_jax.training.together`.
       say: called with one line when a run begins or ends.
+
+    Raises:
+      ValueError: a folder holds a finished run of another configuration.
     """
     crew = Crew(folder, say, keep_checkpoints=keep_checkpoints)
+    for row in rows:
+        for point in row.points:
+            crew.finished(point)  # before hours of training, not after them
     tune = lambda row: _tune(row, field, seeds, crew, folder, together, say)
     return [ending for endings in crew.each(tune, rows, at_once) for ending in endings]
 

@@ -1,5 +1,6 @@
 """Rows go on beyond their ends, and the best value is run with more seeds."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -22,7 +23,7 @@ if rate > 0.5 or config["steps"] == 99:
     sys.exit("hope train: error: not finite")
 (folder / "checkpoints").mkdir()
 loss = 1 + math.log(rate / (0.02 * config["steps"])) ** 2
-summary = {{"held_out": {{"loss": loss}}}}
+summary = {{"config": config, "held_out": {{"loss": loss}}}}
 (folder / "summary.json").write_text(json.dumps(summary))
 """
 
@@ -73,6 +74,15 @@ def test_a_row_has_an_end(program, tmp_path):
     endings = tune_rows(rows, "optim.lr", tmp_path, say=lambda line: None)
     assert len(endings) == tune.LONGEST_ROW
     assert tune.rating_of(tmp_path / endings[-1].point.name) == (math.inf, math.inf)
+
+
+def test_a_row_takes_no_result_of_another_configuration(program, tmp_path):
+    tune_rows(rows_of(points(1), "optim.lr"), "optim.lr", tmp_path, say=lambda line: None)
+    others = [dataclasses.replace(p, sets={"steps": "7"}) for p in points(1)]
+    said = []
+    with pytest.raises(ValueError, match="steps: 1 -> 7"):
+        tune_rows(rows_of(others, "optim.lr"), "optim.lr", tmp_path, say=said.append)
+    assert said == []  # no run was begun
 
 
 @pytest.mark.parametrize(

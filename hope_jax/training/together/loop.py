@@ -32,6 +32,7 @@ from hope_jax.training.summary import RunFacts
 from hope_jax.training.tests_of_task import knows_enough
 from hope_jax.training.together.alike import MAY_DIFFER, common
 from hope_jax.training.together.run import Run, Shared
+from hope_jax.training.workdir import reopen
 
 
 def train_together(
@@ -106,6 +107,9 @@ class _Program:
         self.shared.display.begin(step)
         if config.enough is not None and step and step % config.eval_every == 0:
             self.evaluate(step, log=False)  # a run may have ended here
+        if step < config.steps:
+            for _, run in self.at_work():
+                reopen(run.workdir)
         running, stopping = None, None
         with StopSignals() as signals, _all(run.clock.training() for run in self.runs):
             while step < config.steps and stopping is None and self.at_work():
