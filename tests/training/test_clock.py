@@ -57,6 +57,14 @@ def test_what_a_kill_took_is_not_useful(now, tmp_path):
     assert Clock(tmp_path, **saved).goodput() == 1
 
 
+def test_a_clock_that_begins_later_counts_from_there(now):
+    clock = Clock(None, wall_seconds=4.0)
+    now.pass_by(50)  # of another program
+    clock.begin()
+    now.pass_by(6)
+    assert clock.read()["wall_seconds"] == 10
+
+
 def test_the_slowest_process_is_named(monkeypatch):
     times = InputTimes()
     with times.measured():
