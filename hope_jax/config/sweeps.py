@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from hope_jax.config.check import require
-from hope_jax.config.load import as_it_is, call, config_of, finish_of, load_names
+from hope_jax.config.load import (
+    as_it_is,
+    call,
+    config_of,
+    finish_of,
+    load_names,
+    split_variant,
+)
 from hope_jax.config.overrides import override, parse_assignments
 from hope_jax.config.train import TrainConfig
 
@@ -83,7 +90,7 @@ def load_sweep(path: str, sets: Sequence[str] = ()) -> list[Point]:
       ValueError: the file has no sweep, a point does not fit (named by its number), or two
         points are the same.
     """
-    name, _, variant = str(path).partition(":")
+    name, variant = split_variant(path)
     file, names = load_names(name)
     require(
         callable(names.get("sweep")),

@@ -103,6 +103,13 @@ def test_a_file_without_a_sweep(tmp_path):
         load_sweep(str(path))
 
 
+def test_a_sweep_in_a_folder_with_a_colon(tmp_path):
+    folder = tmp_path / "12:30"
+    folder.mkdir()
+    (folder / "sizes.py").write_text(FILE)
+    assert len(load_sweep(str(folder / "sizes.py"))) == 8
+
+
 def test_names_are_short_and_tell_points_apart():
     many = {f"model.mixer.field_{i}": i for i in range(40)}
     names = {point_name(many), point_name(many | {"model.mixer.field_39": 40})}
