@@ -215,4 +215,5 @@ def _list(items, folder: Path) -> None:
         else:
             state = "finished" if finished else "begun" if folders[0].exists() else ""
         table.add_row(str(index), item.name, state)
-    Console().print(table)
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(table)

@@ -107,6 +107,14 @@ def test_the_points_can_be_counted(tmp_path, capsys):
     assert capsys.readouterr().out == "3\n"
 
 
+def test_long_names_stay_in_one_piece_in_a_pipe(tmp_path, capsys):
+    name = "x" * 110
+    text = SMALL.replace('grid({"seed": [0, 1, 2]})', f'[{{"data.path": "{name}"}}]')
+    (tmp_path / "small.py").write_text(text)
+    assert main(["sweep", str(tmp_path / "small.py"), "--list"]) == 0
+    assert f" path_{name} " in capsys.readouterr().out
+
+
 def test_sigterm_lets_runs_save(program, tmp_path, capsys):
     (tmp_path / "small.py").write_text(SMALL)
     folder = tmp_path / "long"
