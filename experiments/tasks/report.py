@@ -81,7 +81,7 @@ def page(folder: Path, out: Path) -> str:
     lines.append(["chance", *chance])
     out.mkdir(parents=True, exist_ok=True)
     plot(models, tasks, cells, out / "right.png")
-    (out / "runs.json").write_text(kept(folder, runs))
+    (out / "runs.json").write_text(kept(folder, runs, out))
     first = runs[0].summary
     tests = list(first.get("tests", {}))
     text = "\n".join(

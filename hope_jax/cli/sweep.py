@@ -91,13 +91,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, or train; 1 if a run failed."""
+    from hope_jax.config.load import split_variant
     from hope_jax.config.paths import local_path
     from hope_jax.config.sweeps import load_sweep
 
     points = load_sweep(args.file, args.set)
-    folder = local_path(
-        args.workdir or Path("runs") / Path(args.file.partition(":")[0]).stem, "--workdir"
-    )
+    name = Path(split_variant(args.file)[0]).stem
+    folder = local_path(args.workdir or Path("runs") / name, "--workdir")
     rows = _rows(points, args)
     if args.list:
         _list(points if rows is None else rows, folder)
@@ -215,4 +215,5 @@ def _list(items, folder: Path) -> None:
         else:
             state = "finished" if finished else "begun" if folders[0].exists() else ""
         table.add_row(str(index), item.name, state)
-    Console().print(table)
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(table)

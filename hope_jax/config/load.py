@@ -31,7 +31,7 @@ def load_config(path: str | Path, sets: Sequence[str] = ()) -> TrainConfig:
       ValueError: the file is missing, has no get_config, fails, or is not the JSON of a
         configuration; or an override does not fit.
     """
-    name, _, variant = str(path).partition(":")
+    name, variant = split_variant(path)
     file = find_file(name)
     if file.suffix == ".json":
         require(not variant, f"{path}: a JSON file has no variants; leave out {variant!r}")
@@ -40,6 +40,18 @@ def load_config(path: str | Path, sets: Sequence[str] = ()) -> TrainConfig:
     file, names = load_names(name)
     config = override(config_of(file, names, variant), parse_assignments(list(sets)))
     return finish_of(file, names)(config)
+
+
+def split_variant(path: str | Path) -> tuple[str, str]:
+    """`FILE:VARIANT` in two; the whole is FILE where there is such a file.
+
+    >>> split_variant("sizes.py:large"), split_variant("sizes.py")
+    (('sizes.py', 'large'), ('sizes.py', ''))
+    """
+    if Path(path).is_file():
+        return str(path), ""
+    name, _, variant = str(path).partition(":")
+    return name, variant
 
 
 def find_file(name: str) -> Path:

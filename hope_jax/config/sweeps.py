@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from hope_jax.config.check import require
-from hope_jax.config.load import as_it_is, call, config_of, finish_of, load_names
+from hope_jax.config.load import (
+    as_it_is,
+    call,
+    config_of,
+    finish_of,
+    load_names,
+    split_variant,
+)
 from hope_jax.config.overrides import override, parse_assignments
 from hope_jax.config.train import TrainConfig
 
@@ -36,19 +43,22 @@ class Point:
     Attributes:
       name: from the changes, the same for as long as these are; a folder's name.
       changes: dotted field -> value, as `sweep()` gave them.
-      start: the configuration before `finish` of its file.
-      finish: what makes `config` of it.
+      base: the configuration that they change.
+      sets: dotted field -> value, the overrides for all points, which have the last word.
+      finish: `finish` of the file, which comes after all changes.
     """
 
     name: str
     changes: dict[str, Any]
-    start: TrainConfig
+    base: TrainConfig
+    sets: dict[str, str] = dataclasses.field(default_factory=dict)
     finish: Callable[[TrainConfig], TrainConfig] = as_it_is
 
     @functools.cached_property
     def config(self) -> TrainConfig:
         """The run."""
-        return self.finish(self.start)
+        fields = {k: v for k, v in self.changes.items() if k != VARIANT}
+        return self.finish(override(self.base, {**fields, **self.sets, "name": self.name}))
 
 
 def grid(axes: Mapping[str | tuple[str, ...], Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -80,7 +90,7 @@ def load_sweep(path: str, sets: Sequence[str] = ()) -> list[Point]:
       ValueError: the file has no sweep, a point does not fit (named by its number), or two
         points are the same.
     """
-    name, _, variant = str(path).partition(":")
+    name, variant = split_variant(path)
     file, names = load_names(name)
     require(
         callable(names.get("sweep")),
@@ -106,16 +116,16 @@ def load_sweep(path: str, sets: Sequence[str] = ()) -> list[Point]:
 
 
 def changed(point: Point, changes: Mapping[str, Any]) -> Point:
-    """The point with more changes, and the name that goes with them.
+    """The point with more changes, before which its own and its sets give way.
 
     Raises:
       ValueError: a change does not fit.
     """
+    sets = {k: v for k, v in point.sets.items() if k not in changes}
     changes = {**point.changes, **changes}
-    name = point_name(changes)
-    fields = {k: v for k, v in changes.items() if k != VARIANT}
-    start = override(point.start, {**fields, "name": name})
-    return Point(name, changes, start, point.finish)
+    made = Point(point_name(changes), changes, point.base, sets, point.finish)
+    _ = made.config  # its mistakes are told here
+    return made
 
 
 def point_name(changes: Mapping[str, Any]) -> str:
@@ -151,11 +161,9 @@ def _point(
 ) -> Point:
     changes = dict(changes)
     try:
-        config = variant_config(changes.get(VARIANT, ""))
-        config = override(config, {k: v for k, v in changes.items() if k != VARIANT})
-        config = override(config, parse_assignments(list(sets)))
-        name = point_name(changes)
-        point = Point(name, changes, override(config, {"name": name}), finish)
+        base = variant_config(changes.get(VARIANT, ""))
+        parsed = parse_assignments(list(sets))
+        point = Point(point_name(changes), changes, base, parsed, finish)
         _ = point.config  # its mistakes are told here
     except ValueError as error:
         raise ValueError(f"{file}: point {number} of sweep(), {changes}: {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -111,25 +112,30 @@ def rating(summary: dict[str, Any]) -> tuple[float, float]:
 def find_runs(folder: Path) -> list[Run]:
     """All finished runs below `folder`, by path.
 
-    Runs that an earlier report kept in a `runs.json` count too, as long as they are not there
-    themselves.
+    Runs that an earlier report kept in a `runs.json`, named from its folder, count too, as long
+    as they are not there themselves.
 
     Raises:
       ValueError: there is none, or one whose summary cannot be read.
     """
-    found: dict[Path, Run] = {}
+    found: dict[Path, Run] = {}  # by what is one for all ways to write a path
     for path in sorted(Path(folder).rglob(RUNS)):
         for summary in _read(path, "what a report keeps of runs"):
             run = _run(path, path.parent / str(summary.get("run")), summary)
-            found[run.path] = run
+            found[_key(run.path)] = run
     for path in sorted(Path(folder).rglob(SUMMARY)):
-        found[path.parent] = _run(path, path.parent, _read(path, "the summary of a run"))
-    runs = [found[path] for path in sorted(found)]
+        run = _run(path, path.parent, _read(path, "the summary of a run"))
+        found[_key(run.path)] = run
+    runs = [found[key] for key in sorted(found)]
     if not runs:
         raise ValueError(
             f"no finished run below {folder}; a run is finished when it has {SUMMARY}"
         )
     return runs
+
+
+def _key(path: Path) -> Path:
+    return Path(os.path.normpath(path))
 
 
 def _read(path: Path, what: str) -> Any:

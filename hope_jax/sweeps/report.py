@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.sweeps.collect import (
     CURVE,
     POSITIONS,
@@ -114,18 +115,23 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
             *origin(folder, runs),
         ]
     )
-    (out / REPORT).write_text(page)
-    (out / RUNS).write_text(kept(folder, runs))
+    write_whole(out / REPORT, page)
+    write_whole(out / RUNS, kept(folder, runs, out))
     return page
 
 
-def kept(folder: Path, runs: Sequence[Run]) -> str:
-    """JSON with a line per run: its summary without samples.
+def kept(folder: Path, runs: Sequence[Run], out: Path) -> str:
+    """JSON for a file in `out`, a line per run below `folder`: its summary without samples.
+
+    A run is named from `folder`; from `out` if that is within it, so that a run and what was
+    kept of it are found to be the same.
 
     With it, speed and a curve of at most `POINTS` points, and losses by position in bins:
     `find_runs` makes runs of them. Of the folders of data only the last part is kept: where
     they lay says nothing to others.
     """
+    within = Path(os.path.abspath(out)).is_relative_to(os.path.abspath(folder))
+    begin = out if within else folder
     lines = []
     for run in runs:
         held_out = dict(run.summary["held_out"])
@@ -141,7 +147,7 @@ def kept(folder: Path, runs: Sequence[Run]) -> str:
         if (data.get("task") or {}).get("stories") is not None:
             data["task"] = {**data["task"], "stories": Path(data["task"]["stories"]).name}
         facts["config"] = {**facts["config"], "data": data}
-        name = run.path.relative_to(folder).as_posix()
+        name = Path(os.path.relpath(run.path, begin)).as_posix()
         curve = run.curve()
         every = max(-(-len(curve) // POINTS), 1)
         facts[SPEED] = run.tokens_per_second

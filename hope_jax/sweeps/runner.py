@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from hope_jax.config import to_json
+from hope_jax.config import to_dict, to_json
 from hope_jax.config.sweeps import Point
 from hope_jax.training.together import common
-from hope_jax.training.workdir import CHECKPOINTS, SUMMARY
+from hope_jax.training.workdir import (
+    CHECKPOINTS,
+    HARMLESS,
+    SUMMARY,
+    differences,
+    listed,
+    of_today,
+)
 
 CONFIG, LOG = "point.json", "log.txt"
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -67,8 +75,13 @@ def run_points(
       keep_checkpoints: False removes those of finished runs, which fill disks.
       together: up to so many runs that differ in seeds and learning rate alone are one
         program in one process; see `hope_jax.training.together`.
+
+    Raises:
+      ValueError: a folder holds a finished run of another configuration.
     """
     crew = Crew(folder, say, len(points), keep_checkpoints)
+    for point in points:
+        crew.finished(point)  # before hours of training, not after them
     if together == 1:
         return crew.each(crew.run, points, at_once)
     endings = crew.each(crew.run_together, alike(points, together), at_once)
@@ -111,10 +124,33 @@ class Crew:
         self._stopping = False
         self._ended = 0
 
+    def finished(self, point: Point) -> bool:
+        """Whether the point's run has come to its end, as its summary says.
+
+        Raises:
+          ValueError: the summary is of another configuration, or of none.
+        """
+        path = self._folder / point.name / SUMMARY
+        if not path.exists():
+            return False
+        try:
+            old = of_today(json.loads(path.read_text())["config"])
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{path} is not the summary of a run; mend it or move it away"
+            ) from None
+        changes = differences(old, to_dict(point.config), HARMLESS - {"steps"})
+        if changes:
+            raise ValueError(
+                f"{path.parent} holds a finished run of another configuration:\n"
+                f"{listed(changes)}\nuse another --workdir, or remove that folder"
+            )
+        return True
+
     def run(self, point: Point) -> Ending:
         """Train one point."""
         workdir = self._folder / point.name
-        if self._finished(point):
+        if self.finished(point):
             return self._end(Ending(point, "finished before", workdir / LOG))
         self._prepare(point)
         command = ["-m", "hope_jax", "train", "--config", str(workdir / CONFIG)]
@@ -124,7 +160,7 @@ class Crew:
 
     def run_together(self, points: Sequence[Point]) -> list[Ending]:
         """Train points in one program; their log is that of the first."""
-        open_ = [point for point in points if not self._finished(point)]
+        open_ = [point for point in points if not self.finished(point)]
         before = [point for point in points if point not in open_]
         endings = [
             self._end(Ending(point, "finished before", self._folder / point.name / LOG))
@@ -141,9 +177,6 @@ class Crew:
         command = ["-m", "hope_jax.sweeps.together", *map(str, folders)]
         status = self._call(command, log, f"{open_[0].name} and {len(open_) - 1} more")
         return endings + [self._ended_with(status, point, log) for point in open_]
-
-    def _finished(self, point: Point) -> bool:
-        return (self._folder / point.name / SUMMARY).exists()
 
     def _prepare(self, point: Point) -> None:
         workdir = self._folder / point.name
@@ -173,7 +206,7 @@ class Crew:
     def _ended_with(self, status: int | None, point: Point, log: Path) -> Ending:
         if status is None:
             return Ending(point, "stopped", log)
-        if self._finished(point):
+        if self.finished(point):
             if not self._keep_checkpoints:
                 shutil.rmtree(self._folder / point.name / CHECKPOINTS, ignore_errors=True)
             return self._end(Ending(point, "done", log))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
+import operator
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,13 +62,13 @@ def rows_of(
         rest = {k: v for k, v in point.changes.items() if k != field}
         name = ", ".join(map(str, rest.values())) or "all"
         rows.setdefault(repr(rest), (name, []))[1].append(point)
-    for _, row in rows.values():
-        require(
-            len(row) > 1,
-            f"--tune {field}: {row[0].name} is alone in its row; give at least two values",
-        )
-        row.sort(key=lambda point: point.changes[field])
     if values is None:
+        for _, row in rows.values():
+            require(
+                len(row) > 1,
+                f"--tune {field}: {row[0].name} is alone in its row; give at least two values",
+            )
+            row.sort(key=lambda point: point.changes[field])
         return [Row(name, tuple(row)) for name, row in rows.values()]
     require(
         len(set(values)) > 1 and min(values) > 0,
@@ -92,8 +94,9 @@ def tune_rows(
     """Train every row, `at_once` of them side by side, each point in `folder/NAME`.
 
     A row goes on beyond its end, by the ratio of its last two values, for as long as the
-    best `rating` is there (and up to `LONGEST_ROW` values); a run that fails counts
-    as the worst. Then the best value is run with seeds 1, 2, ... besides its own.
+    best `rating` is there (and up to `LONGEST_ROW` values, or to where the field's range
+    ends); a run that fails counts as the worst. Then the best value is run with seeds 1, 2,
+    ... besides its own.
 
     With `together` every value is run with all seeds from the beginning, in one program, and
     the mean decides.
@@ -107,8 +110,14 @@ def tune_rows(
       keep_checkpoints: False removes those of finished runs.
       together: up to so many runs are one program; see `hope_jax.training.together`.
       say: called with one line when a run begins or ends.
+
+    Raises:
+      ValueError: a folder holds a finished run of another configuration.
     """
     crew = Crew(folder, say, keep_checkpoints=keep_checkpoints)
+    for row in rows:
+        for point in row.points:
+            crew.finished(point)  # before hours of training, not after them
     tune = lambda row: _tune(row, field, seeds, crew, folder, together, say)
     return [ending for endings in crew.each(tune, rows, at_once) for ending in endings]
 
@@ -126,6 +135,7 @@ def _tune(
     ratings: dict[float, tuple[float, float]] = {}
     points = {point.changes[field]: point for point in row.points}
     every = range(seeds if together > 1 else 1)  # seeds of every value
+    whole = isinstance(operator.attrgetter(field)(row.points[0].config), int)
 
     def run(some: Sequence[Point]) -> bool:
         """Whether they were run, and not stopped."""
@@ -140,11 +150,11 @@ def _tune(
         return all(ending.how != "stopped" for ending in endings)
 
     while True:
-        new = [value for value in points if value not in ratings]
-        if not run([_seeded(points[value], seed) for value in new for seed in every]):
+        new = {v: [_seeded(points[v], s) for s in every] for v in points if v not in ratings}
+        if not run([point for seeded in new.values() for point in seeded]):
             return endings
-        for value in new:
-            of_seeds = [rating_of(folder / _seeded(points[value], s).name) for s in every]
+        for value, seeded in new.items():
+            of_seeds = [rating_of(folder / point.name) for point in seeded]
             ratings[value] = tuple(map(statistics.fmean, zip(*of_seeds, strict=True)))
         best = min(ratings, key=ratings.get)
         wrong, loss = ratings[best]
@@ -152,26 +162,39 @@ def _tune(
             say(f"{row.name}: every run failed, so there is nothing to tune")
             return endings
         values = sorted(points)
-        beyond = _beyond(values, best)
+        beyond = _beyond(values, best, whole)
         if beyond is None or len(values) >= LONGEST_ROW:
             break
-        points[beyond] = changed(points[best], {field: beyond})
+        try:
+            points[beyond] = changed(points[best], {field: beyond})
+        except ValueError as error:
+            say(f"{row.name}: the row ends, since {field}={beyond:g} does not fit: {error}")
+            break
     share = f", {100 * wrong:.2f} % wrong" if wrong else ""
     say(f"{row.name}: best at {field}={best:g}, held-out loss {loss:.4f}{share}")
     run([_seeded(points[best], seed) for seed in range(len(every), seeds)])
     return endings
 
 
-def _seeded(point: Point, seed: int) -> Point:
-    """The point with another seed; 0 is its own."""
-    return changed(point, {"seed": seed, "data.seed": seed}) if seed else point
+def _seeded(point: Point, number: int) -> Point:
+    """The point with the seed of this number: its own, then 1, 2, ... without its own."""
+    if number == 0:
+        return point
+    own = point.config.seed, point.config.data.seed
+    others = (seed for seed in itertools.count(1) if seed not in own)
+    seed = next(itertools.islice(others, number - 1, None))
+    return changed(point, {"seed": seed, "data.seed": seed})
 
 
-def _beyond(values: Sequence[float], best: float) -> float | None:
+def _beyond(values: Sequence[float], best: float, whole: bool = False) -> float | None:
     """The next value on the side of `best`, if that is an end of the row.
+
+    With `whole`, numbers are whole, and one that rounds to the end or to 0 is none.
 
     >>> _beyond([0.001, 0.002, 0.004], 0.004), _beyond([0.001, 0.002, 0.004], 0.002)
     (0.008, None)
+    >>> _beyond([10, 15], 15, whole=True), _beyond([1, 2], 1, whole=True)
+    (22, None)
     """
     if best == values[-1]:
         beyond = best * best / values[-2]
@@ -179,7 +202,8 @@ def _beyond(values: Sequence[float], best: float) -> float | None:
         beyond = best * best / values[1]
     else:
         return None
-    return float(f"{beyond:.4g}")  # so that names stay short
+    beyond = round(beyond) if whole else float(f"{beyond:.4g}")  # so that names stay short
+    return None if beyond in (0, *values) else beyond
 
 
 def rating_of(workdir: Path) -> tuple[float, float]:

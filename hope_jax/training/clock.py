@@ -41,10 +41,16 @@ class Clock:
     ):
         self._file = None if folder is None else folder / FILE
         known = self._known() if wall_seconds else 0.0
-        self._wall = time.perf_counter() - max(wall_seconds, known)
-        self._cpu = time.process_time() - cpu_seconds
+        self._before = max(wall_seconds, known), cpu_seconds
         self._useful = useful_seconds
         self._since: float | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Time counts from now on, and none since the clock was made."""
+        wall_seconds, cpu_seconds = self._before
+        self._wall = time.perf_counter() - wall_seconds
+        self._cpu = time.process_time() - cpu_seconds
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:

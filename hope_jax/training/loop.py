@@ -48,7 +48,7 @@ from hope_jax.training.step import checked
 from hope_jax.training.steplog import StepLog
 from hope_jax.training.summary import RunFacts
 from hope_jax.training.tests_of_task import knows_enough, open_tests
-from hope_jax.training.workdir import CHECKPOINTS, check_shared, claim
+from hope_jax.training.workdir import CHECKPOINTS, check_shared, claim, reopen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +169,8 @@ def train(
         step, running, stopping, done = start, None, None, False
         if config.enough is not None and start and start % config.eval_every == 0:
             done = evaluated()[1]  # the run may have ended here
+        if step < config.steps and not done:
+            on_main(lambda: reopen(workdir))
         try:
             with StopSignals() as signals, clock.training():
                 while step < config.steps and stopping is None and not done:

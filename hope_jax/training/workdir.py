@@ -7,7 +7,7 @@ import fcntl
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ HARMLESS = {
     "mesh.fsdp",
     "mesh.tensor",
 }
+PATHS = {"start", "data.path", "data.task.stories"}
 
 
 @contextlib.contextmanager
@@ -52,12 +53,12 @@ def claim(workdir: Path, config: TrainConfig, change_optimizer: bool = False) ->
 
     With `change_optimizer`, fields of `optim` may differ from those of the run so far.
 
-    A run without a checkpoint has nothing that another configuration could spoil, as after
-    a mistake that stopped it before the first step; it gives way.
+    A run with neither a checkpoint nor a summary has nothing that another configuration could
+    spoil, as after a mistake that stopped it before the first step; it gives way.
 
     Raises:
-      ValueError: another process trains there, or the folder holds checkpoints of another
-        configuration; the fields that differ are named.
+      ValueError: another process trains there, or the folder holds checkpoints or the summary
+        of another configuration; the fields that differ are named.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / "lock").open("w") as lock:
@@ -70,6 +71,11 @@ def claim(workdir: Path, config: TrainConfig, change_optimizer: bool = False) ->
             ) from None
         _check_config(workdir, config, change_optimizer)
         yield
+
+
+def reopen(workdir: Path) -> None:
+    """Remove the summary: of a run that goes on it is no longer true."""
+    (workdir / SUMMARY).unlink(missing_ok=True)
 
 
 def check_shared(workdir: Path) -> None:
@@ -115,37 +121,61 @@ def _check_config(workdir: Path, config: TrainConfig, change_optimizer: bool) ->
             raise ValueError(f"{path} is not JSON; mend it or use another --workdir") from None
         if not isinstance(old, dict):
             raise ValueError(f"{path} is not a configuration; mend it or use another --workdir")
-        with contextlib.suppress(ValueError):  # a field that is gone: shown as it is
-            old = to_dict(from_dict(old))  # fields that are new since then, at their defaults
-        changes = differences(old, new)
+        changes = differences(of_today(old), new)
         others = [change for change in changes if not change[0].startswith("optim.")]
-        if (others if change_optimizer else changes) and _has_checkpoints(workdir):
-            lines = "\n".join(f"  {field}: {a!r} -> {b!r}" for field, a, b in changes)
+        if (others if change_optimizer else changes) and _has_results(workdir):
             flag = "" if others else ", add --change-optimizer to go on with it changed"
             raise ValueError(
-                f"{workdir} holds a run with another configuration:\n{lines}\n"
+                f"{workdir} holds a run with another configuration:\n{listed(changes)}\n"
                 f"undo the change to go on with that run{flag}, or use another --workdir"
             )
     write_whole(path, json.dumps(new, indent=2) + "\n")
 
 
-def _has_checkpoints(workdir: Path) -> bool:
+def _has_results(workdir: Path) -> bool:
     folder = workdir / CHECKPOINTS
-    return folder.is_dir() and any(folder.iterdir())
+    return (folder.is_dir() and any(folder.iterdir())) or (workdir / SUMMARY).exists()
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+def of_today(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that was read, with fields that are new since then at their defaults;
+    as it is, if it has one that is gone.
+    """
+    with contextlib.suppress(ValueError):
+        return to_dict(from_dict(config))
+    return config
+
+
+def differences(
+    old: dict[str, Any], new: dict[str, Any], harmless: Container[str] = HARMLESS
+) -> list[tuple[str, Any, Any]]:
     """Fields of two configurations that differ and are not harmless, with both values.
+
+    One file or folder may be named in two ways.
 
     >>> differences({"steps": 1, "optim": {"lr": 0.1}}, {"steps": 2, "optim": {"lr": 0.2}})
     [('optim.lr', 0.1, 0.2)]
+    >>> differences({"start": "runs/a"}, {"start": str(Path("runs/a").absolute())})
+    []
     """
     a, b = flat(old), flat(new)
     return [
         (field, a.get(field), b.get(field))
         for field in sorted(a.keys() | b.keys())
-        if a.get(field) != b.get(field) and field not in HARMLESS
+        if _place(field, a.get(field)) != _place(field, b.get(field)) and field not in harmless
     ]
+
+
+def listed(changes: list[tuple[str, Any, Any]]) -> str:
+    """What `differences` gives, a line for each."""
+    return "\n".join(f"  {field}: {a!r} -> {b!r}" for field, a, b in changes)
+
+
+def _place(field: str, value: Any) -> Any:
+    """The value, of a path the place that it means."""
+    if field in PATHS and isinstance(value, str):
+        return Path(value).expanduser().resolve()
+    return value
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

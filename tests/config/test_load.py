@@ -32,6 +32,12 @@ def test_a_variant_is_the_argument(write):
     assert load_config(f"{write(GOOD)}:5").model.depth == 5
 
 
+def test_a_colon_may_belong_to_the_name_of_the_file(write, tmp_path):
+    (tmp_path / "12:30").mkdir()
+    path = write(GOOD, "12:30/mine.py")
+    assert load_config(path).model.depth == 3
+
+
 def test_a_name_is_looked_up_in_experiments(write, tmp_path, monkeypatch):
     (tmp_path / "experiments").mkdir()
     write(GOOD, "experiments/mine.py")

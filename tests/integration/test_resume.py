@@ -1,7 +1,9 @@
 """A run that is interrupted ends exactly like one that is not."""
 
 import dataclasses
+import json
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import hope_jax
 from hope_jax.config import override
 from hope_jax.training import train
+from hope_jax.training.signals import StopSignals
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(config, whole, tmp_path,
 
 
 def test_another_configuration_is_refused_and_a_longer_run_is_not(
-    config, whole, tmp_path, logged
+    config, whole, tmp_path, logged, monkeypatch
 ):
     run = shutil.copytree(whole, tmp_path / "run")
     changed = override(config, {"optim.lr": 1e-4, "model.cms.periods": (1, 6), "log_every": 2})
@@ -45,7 +48,13 @@ def test_another_configuration_is_refused_and_a_longer_run_is_not(
     assert "optim.lr: 0.003 -> 0.0001" in str(refused.value)
     assert "model.cms.periods: [1, 3] -> [1, 6]" in str(refused.value)
     assert "log_every" not in str(refused.value)
-    assert train(dataclasses.replace(config, steps=14), run).step == 14
+    longer = dataclasses.replace(config, steps=14)
+    with monkeypatch.context() as patched:
+        patched.setattr(StopSignals, "after", lambda signals, step: signal.SIGTERM)
+        assert train(longer, run).step == 13
+    assert not (run / "summary.json").exists()  # it is no longer finished
+    assert train(longer, run).step == 14
+    assert json.loads((run / "summary.json").read_text())["steps"] == 14
     assert list(logged(run)) == list(range(1, 15))
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -12,6 +14,7 @@ from hope_jax.config import DataConfig, override
 from hope_jax.config.tasks import MQARConfig
 from hope_jax.sweeps.collect import find_runs
 from hope_jax.training import train
+from hope_jax.training.signals import StopSignals
 from hope_jax.training.together import train_together
 
 SECOND = {"seed": 1, "data.seed": 1, "optim.lr": 1e-2}
@@ -19,6 +22,10 @@ SECOND = {"seed": 1, "data.seed": 1, "optim.lr": 1e-2}
 
 def summary(workdir):
     return json.loads((workdir / "summary.json").read_text())
+
+
+def checkpoints(workdir):
+    return [int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdecimal()]
 
 
 def assert_alike(one, other, logged):
@@ -60,6 +67,26 @@ def test_runs_are_those_that_they_would_be_alone_and_catch_up(config, tmp_path, 
     # one that is finished but for its summary needs no training
     (both[0] / "summary.json").unlink()
     assert train_together(configs[:1], both[:1])[0].summary["steps"] == config.steps
+
+
+def test_a_signal_stops_runs_that_stand_elsewhere_too(config, tmp_path, monkeypatch):
+    configs, folders = [config, override(config, SECOND)], [tmp_path / "a", tmp_path / "b"]
+    train(override(config, {"steps": 4}), folders[0])
+    after = StopSignals.after
+
+    def told(signals, step):
+        if step in (1, 5):  # the first of each run here
+            os.kill(os.getpid(), signal.SIGTERM)
+        return after(signals, step)
+
+    monkeypatch.setattr(StopSignals, "after", told)
+    ahead, behind = train_together(configs, folders)
+    assert (behind.step, behind.stopped) == (1, signal.SIGTERM)
+    assert (ahead.step, ahead.stopped) == (4, signal.SIGTERM)
+    assert summary(folders[0])["steps"] == 4  # nothing has become of it
+    assert checkpoints(folders[1]) == [1]
+    assert train_together(configs[:1], folders[:1])[0].step == 5
+    assert not (folders[0] / "summary.json").exists()  # it goes on, so it is not finished
 
 
 def test_a_run_that_diverges_does_not_stop_the_others(config, tmp_path, capsys):

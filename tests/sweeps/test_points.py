@@ -2,7 +2,7 @@
 
 import pytest
 
-from hope_jax.config.sweeps import grid, load_sweep, point_name
+from hope_jax.config.sweeps import changed, grid, load_sweep, point_name
 
 FILE = """
 from hope_jax.config import TrainConfig, ModelConfig, grid
@@ -45,6 +45,40 @@ def test_points_are_configurations_with_names(file):
     assert all(p.config.steps == 7 and p.config.name == p.name for p in points)
 
 
+def test_sets_outlive_further_changes(file):
+    sets = ["optim.lr=0.5", "steps=7"]
+    point = load_sweep(file, sets)[0]
+    seeded = changed(point, {"seed": 2})
+    assert (seeded.config.optim.lr, seeded.config.steps, seeded.config.seed) == (0.5, 7, 2)
+    assert seeded.name == seeded.config.name == "small-lr_0.001-seed_2-seed_0"
+    tuned = changed(changed(point, {"optim.lr": 0.1}), {"seed": 2}).config
+    assert (tuned.optim.lr, tuned.steps, tuned.seed) == (0.1, 7, 2)
+    with pytest.raises(ValueError, match="b2"):
+        changed(point, {"optim.b2": 1.5})
+
+
+def test_changes_and_sets_are_checked_together(tmp_path):
+    """Three heads do not divide the width of `get_config`, but that of the override."""
+    text = """
+import dataclasses
+from hope_jax.config import TrainConfig
+
+def get_config():
+    return TrainConfig()
+
+def sweep():
+    yield {"model.mixer": "attention", "model.mixer.heads": 3}
+
+def finish(config):
+    return dataclasses.replace(config, steps=10 * config.model.dim)
+"""
+    (tmp_path / "heads.py").write_text(text)
+    (point,) = load_sweep(str(tmp_path / "heads.py"), ["model.dim=48"])
+    assert (point.config.model.dim, point.config.steps) == (48, 480)
+    wider = changed(point, {"model.dim": 96})
+    assert (wider.config.model.mixer.heads, wider.config.steps) == (3, 960)
+
+
 @pytest.mark.parametrize(
     ("which", "said"),
     [
@@ -67,6 +101,13 @@ def test_a_file_without_a_sweep(tmp_path):
     path.write_text("def sweep():\n    yield {}\n    1 / 0\n")
     with pytest.raises(ValueError, match="line 3: ZeroDivisionError"):
         load_sweep(str(path))
+
+
+def test_a_sweep_in_a_folder_with_a_colon(tmp_path):
+    folder = tmp_path / "12:30"
+    folder.mkdir()
+    (folder / "sizes.py").write_text(FILE)
+    assert len(load_sweep(str(folder / "sizes.py"))) == 8
 
 
 def test_names_are_short_and_tell_points_apart():

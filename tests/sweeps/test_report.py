@@ -83,6 +83,19 @@ def test_positions_come_back_from_what_a_report_kept(runs, tmp_path):
     np.testing.assert_allclose(after.positions(), before, atol=1e-4)
 
 
+def test_a_report_within_its_folder_counts_no_run_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        finish(tmp_path / "runs", name, 1.0)
+    write_report("runs", tmp_path / "runs" / "all" / "of_them")
+    for folder in ("runs", tmp_path / "runs", "runs/../runs"):
+        assert len(find_runs(folder)) == 2
+    (tmp_path / "runs/b/summary.json").unlink()  # what was kept of it is all there is
+    assert [run.path.name for run in find_runs("runs")] == ["a", "b"]
+    assert "2 finished runs" in write_report("runs/all/of_them")  # from what was kept alone
+    assert len(find_runs("runs")) == 2
+
+
 def test_every_configuration_at_its_best_rate(runs, tmp_path):
     lines = rows(write_report(runs, tmp_path / "out", best="optim.lr"))
     assert len(lines) == 2

@@ -1,5 +1,6 @@
 """Points in processes of their own: what ends how, and what is not run again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from hope_jax.cli.main import main
-from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, TrainConfig
+from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, TrainConfig, override
 from hope_jax.config.sweeps import Point
 from hope_jax.data import ByteTokenizer, prepare
 from hope_jax.data.sources import TextSource
@@ -21,7 +22,7 @@ PROGRAM = """#!/bin/sh
 case "$7" in
   *bad*) echo "hope train: error: no data"; exit 2 ;;
   *long*) trap 'echo saved; exit 143' TERM; echo begun; while true; do sleep 0.05; done ;;
-  *) echo "{}" > "$7/summary.json" ;;
+  *) printf '{"config": %s}' "$(cat "$5")" > "$7/summary.json" ;;
 esac
 """
 
@@ -46,6 +47,30 @@ def test_a_failure_stops_nothing_and_what_is_finished_is_skipped(program, tmp_pa
     assert any("bad: failed: hope train: error: no data" in line for line in said)
     again = runner.run_points(points(*names), tmp_path / "runs", 1, said.append)
     assert [e.how for e in again] == ["finished before", "failed", "finished before"]
+
+
+def test_a_result_of_another_configuration_is_not_taken(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    say = lambda line: None
+    of = lambda **data: [Point("one", {}, override(TrainConfig(), data))]
+    mine = {"data.path": "text", "steps": 5}
+    runner.run_points(of(**mine), tmp_path, say=say)
+    same = mine | {"data.path": str(tmp_path / "text"), "log_every": 3}
+    assert [e.how for e in runner.run_points(of(**same), tmp_path, say=say)] == [
+        "finished before"
+    ]
+    for changes, told in (({"optim.lr": 0.5}, "optim.lr: .* -> 0.5"), ({"steps": 6}, "5 -> 6")):
+        for together in (1, 2):
+            with pytest.raises(ValueError, match="finished run of another conf.*\n.*" + told):
+                runner.run_points(of(**mine | changes), tmp_path, say=say, together=together)
+    path = tmp_path / "one" / "summary.json"
+    summary = json.loads(path.read_text())
+    del summary["config"]["model"]["vocab_multiple"]  # as a version had it before that field
+    path.write_text(json.dumps(summary))
+    assert runner.Crew(tmp_path, say).finished(of(**mine)[0])
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="is not the summary of a run"):
+        runner.run_points(of(**mine), tmp_path, say=say)
 
 
 def test_stopping_lets_runs_save_and_begins_no_more(program, tmp_path):
@@ -80,6 +105,14 @@ def test_the_points_can_be_counted(tmp_path, capsys):
     (tmp_path / "small.py").write_text(SMALL)
     assert main(["sweep", str(tmp_path / "small.py"), "--count"]) == 0
     assert capsys.readouterr().out == "3\n"
+
+
+def test_long_names_stay_in_one_piece_in_a_pipe(tmp_path, capsys):
+    name = "x" * 110
+    text = SMALL.replace('grid({"seed": [0, 1, 2]})', f'[{{"data.path": "{name}"}}]')
+    (tmp_path / "small.py").write_text(text)
+    assert main(["sweep", str(tmp_path / "small.py"), "--list"]) == 0
+    assert f" path_{name} " in capsys.readouterr().out
 
 
 def test_sigterm_lets_runs_save(program, tmp_path, capsys):

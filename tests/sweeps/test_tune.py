@@ -1,5 +1,6 @@
 """Rows go on beyond their ends, and the best value is run with more seeds."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -13,16 +14,19 @@ from hope_jax.sweeps import plots, rows_of, runner, tune, tune_rows
 from hope_jax.sweeps.collect import Run
 from hope_jax.sweeps.report import Group, at_best
 
-# Stands in for training: the loss is lowest at a rate of 0.02 times the number of steps.
+# Stands in for training: the loss is lowest at a rate of 0.02 times the number of steps, at
+# 20 steps of warmup, and at a b2 of 1.
 PROGRAM = f"""#!{sys.executable}
 import json, math, pathlib, sys
 config = json.loads(pathlib.Path(sys.argv[5]).read_text())
-rate, folder = config["optim"]["lr"], pathlib.Path(sys.argv[7])
+rate, warmup, b2 = (config["optim"][name] for name in ("lr", "warmup", "b2"))
+folder = pathlib.Path(sys.argv[7])
 if rate > 0.5 or config["steps"] == 99:
     sys.exit("hope train: error: not finite")
 (folder / "checkpoints").mkdir()
-loss = 1 + math.log(rate / (0.02 * config["steps"])) ** 2
-summary = {{"held_out": {{"loss": loss}}}}
+loss = 2 - b2 + math.log(rate / (0.02 * config["steps"])) ** 2
+loss += math.log(max(warmup, 1) / 20) ** 2
+summary = {{"config": config, "held_out": {{"loss": loss}}}}
 (folder / "summary.json").write_text(json.dumps(summary))
 """
 
@@ -73,6 +77,50 @@ def test_a_row_has_an_end(program, tmp_path):
     endings = tune_rows(rows, "optim.lr", tmp_path, say=lambda line: None)
     assert len(endings) == tune.LONGEST_ROW
     assert tune.rating_of(tmp_path / endings[-1].point.name) == (math.inf, math.inf)
+
+
+def test_a_row_takes_no_result_of_another_configuration(program, tmp_path):
+    tune_rows(rows_of(points(1), "optim.lr"), "optim.lr", tmp_path, say=lambda line: None)
+    others = [dataclasses.replace(p, sets={"steps": "7"}) for p in points(1)]
+    said = []
+    with pytest.raises(ValueError, match="steps: 1 -> 7"):
+        tune_rows(rows_of(others, "optim.lr"), "optim.lr", tmp_path, say=said.append)
+    assert said == []  # no run was begun
+
+
+def tuned(folder, points, field, seeds=1):
+    """Names of what was run, and what was said of the row, of a stand-in's results."""
+    said = []
+    rows = rows_of(points, field)
+    endings = tune_rows(rows, field, folder, seeds=seeds, say=said.append)
+    return [e.point.name for e in endings], [line for line in said if line.startswith("all: ")]
+
+
+def test_a_row_ends_where_the_range_of_its_field_does(program, tmp_path):
+    names = ["b2_0.9", "b2_0.95", "b2_0.99"]
+    points = [Point(name, {"optim.b2": float(name[3:])}, TrainConfig()) for name in names]
+    for _ in range(2):  # repeating the sweep is no different
+        run, said = tuned(tmp_path, points, "optim.b2", seeds=2)
+        assert run == [*names, "b2_0.99-seed_1"]
+        assert "the row ends, since optim.b2=1.032 does not fit: " in said[0]
+        assert "best at optim.b2=0.99" in said[1]
+
+
+def test_whole_numbers_stay_whole(program, tmp_path):
+    points = [Point(f"warmup_{n:g}", {"optim.warmup": n}, TrainConfig()) for n in (10.0, 15)]
+    run, _ = tuned(tmp_path, points, "optim.warmup")
+    assert run == ["warmup_10", "warmup_15", "warmup_22", "warmup_32"]
+
+
+def test_values_that_are_given_make_a_row_of_one_point():
+    (row,) = rows_of([point(1, 0.1)], "optim.lr", [0.3, 0.2])
+    assert [p.config.optim.lr for p in row.points] == [0.2, 0.3]
+
+
+def test_other_seeds_are_other_than_its_own():
+    base = override(TrainConfig(), {"seed": 1, "data.seed": 1})
+    made = [tune._seeded(Point("lr_0.1", {"optim.lr": 0.1}, base), n).config for n in range(3)]
+    assert [(c.seed, c.data.seed) for c in made] == [(1, 1), (2, 2), (3, 3)]
 
 
 @pytest.mark.parametrize(

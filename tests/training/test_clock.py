@@ -66,6 +66,14 @@ def test_a_run_that_begins_anew_has_no_time_of_another(now, tmp_path):
     assert Clock(tmp_path, wall_seconds=4.0).read()["wall_seconds"] == 10
 
 
+def test_a_clock_that_begins_later_counts_from_there(now):
+    clock = Clock(None, wall_seconds=4.0)
+    now.pass_by(50)  # of another program
+    clock.begin()
+    now.pass_by(6)
+    assert clock.read()["wall_seconds"] == 10
+
+
 def test_the_slowest_process_is_named(monkeypatch):
     times = InputTimes()
     with times.measured():

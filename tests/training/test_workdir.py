@@ -5,7 +5,15 @@ import json
 import pytest
 
 from hope_jax.config import TrainConfig, override, to_dict
-from hope_jax.training.workdir import CHECKPOINTS, CONFIG, HARMLESS, claim, differences
+from hope_jax.training.workdir import (
+    CHECKPOINTS,
+    CONFIG,
+    HARMLESS,
+    SUMMARY,
+    claim,
+    differences,
+    reopen,
+)
 
 
 def test_only_what_matters_counts_as_a_difference():
@@ -50,6 +58,18 @@ def test_a_run_without_a_checkpoint_gives_way(tmp_path):
     with pytest.raises(ValueError, match="'/b' -> '/a'"), claim(tmp_path, wrong):
         pass
     assert json.loads((tmp_path / CONFIG).read_text()) == to_dict(right)
+
+
+def test_results_without_checkpoints_are_not_given_away(tmp_path):
+    """As a sweep leaves them that discards the checkpoints of finished runs."""
+    with claim(tmp_path, TrainConfig()):
+        (tmp_path / SUMMARY).write_text("{}")
+    other = override(TrainConfig(), {"seed": 7})
+    with pytest.raises(ValueError, match="seed: 0 -> 7"), claim(tmp_path, other):
+        pass
+    reopen(tmp_path)
+    with claim(tmp_path, other):
+        reopen(tmp_path)  # may be gone
 
 
 def test_a_field_that_is_new_since_the_run_began_is_no_change(tmp_path):

@@ -32,6 +32,7 @@ from hope_jax.training.summary import RunFacts
 from hope_jax.training.tests_of_task import knows_enough
 from hope_jax.training.together.alike import MAY_DIFFER, common
 from hope_jax.training.together.run import Run, Shared
+from hope_jax.training.workdir import reopen
 
 
 def train_together(
@@ -78,8 +79,14 @@ def train_together(
             Run(shared, config, local_path(workdir, "the work folder"), stack)
             for config, workdir in zip(configs, workdirs, strict=True)
         ]
+        signals = stack.enter_context(StopSignals())  # one for all programs
         for start in sorted({run.start for run in runs}):
-            _Program(shared, [run for run in runs if run.start == start]).train()
+            equal = [run for run in runs if run.start == start]
+            if signals.caught is None:
+                _Program(shared, equal).train(signals)
+            else:
+                for run in equal:
+                    run.outcome = Outcome(start, signals.caught, None)
     return [run.outcome for run in runs]
 
 
@@ -98,16 +105,21 @@ class _Program:
         self.one = jax.jit(lambda tree, i: jax.tree.map(lambda x: x[i], tree))
         self.compile_seconds = 0.0
 
-    def train(self) -> None:
-        """Train all to their end; sets their `outcome`."""
+    def train(self, signals: StopSignals) -> None:
+        """Train all to their end, or until a signal; sets their `outcome`."""
         config, step = self.config, self.runs[0].start
+        for run in self.runs:
+            run.clock.begin()  # other programs were not its own
         batch = self.read() if step < config.steps else None
         step_fn = None if batch is None else self.compile(batch)
         self.shared.display.begin(step)
         if config.enough is not None and step and step % config.eval_every == 0:
             self.evaluate(step, log=False)  # a run may have ended here
-        running, stopping = None, None
-        with StopSignals() as signals, _all(run.clock.training() for run in self.runs):
+        running, stopping = None, signals.after(step)
+        if step < config.steps and stopping is None:
+            for _, run in self.at_work():
+                reopen(run.workdir)
+        with _all(run.clock.training() for run in self.runs):
             while step < config.steps and stopping is None and self.at_work():
                 batch = self.read() if batch is None else batch
                 with jax.transfer_guard("disallow"):
