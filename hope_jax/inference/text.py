@@ -21,7 +21,8 @@ def up_to(stop: str, pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
         held += piece
         if stop in held:
-            yield held[: held.index(stop)]
+            if text := held[: held.index(stop)]:
+                yield text
             return
         longest = min(len(stop) - 1, len(held))
         known = next((n for n in range(longest, 0, -1) if held.endswith(stop[:n])), 0)
