@@ -114,12 +114,15 @@ def run(args: argparse.Namespace) -> int:
     if args.together < 1:
         raise ValueError(f"--together {args.together}: use at least 1 run in a program")
 
-    from hope_jax.sweeps import run_points, tune_rows
+    from hope_jax.sweeps import is_finished, run_points, tune_rows
     from hope_jax.sweeps.report import COMMAND
 
+    chosen = what if args.index is None else [what[args.index]]
+    for item in chosen:
+        for point in getattr(item, "points", [item]):
+            is_finished(folder, point)  # a refused sweep leaves the folder as it was
     folder.mkdir(parents=True, exist_ok=True)
     (folder / COMMAND).write_text(_command(args) + "\n")
-    chosen = what if args.index is None else [what[args.index]]
     at_once, keep = args.local or 1, not args.discard_checkpoints
     with _sigterm_as_exit():
         if rows is None:
@@ -204,16 +207,25 @@ def _list(items, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from hope_jax.sweeps import is_finished
+
+    def state_of(point) -> str:
+        try:
+            done = is_finished(folder, point)
+        except ValueError:
+            return "of another configuration"
+        return "finished" if done else "begun" if (folder / point.name).exists() else ""
+
     table = Table(box=None, pad_edge=False)
     for name in ("index", "name", "state"):
         table.add_column(name, overflow="fold")
     for index, item in enumerate(items):
-        folders = [folder / point.name for point in getattr(item, "points", [item])]
-        finished = sum((path / "summary.json").exists() for path in folders)
-        if len(folders) > 1:  # a row, which may go on beyond these
-            state = f"{finished} of {len(folders)} values" if finished else ""
+        states = [state_of(point) for point in getattr(item, "points", [item])]
+        finished = states.count("finished")
+        if len(states) > 1:  # a row, which may go on beyond these
+            state = f"{finished} of {len(states)} values" if finished else ""
         else:
-            state = "finished" if finished else "begun" if folders[0].exists() else ""
+            state = states[0]
         table.add_row(str(index), item.name, state)
     console = Console() if sys.stdout.isatty() else Console(width=200)
     console.print(table)

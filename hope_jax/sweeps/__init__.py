@@ -3,7 +3,7 @@
 from hope_jax.config.sweeps import Point, grid, load_sweep
 from hope_jax.sweeps.collect import Run, find_runs
 from hope_jax.sweeps.report import write_report
-from hope_jax.sweeps.runner import Ending, run_points
+from hope_jax.sweeps.runner import Ending, is_finished, run_points
 from hope_jax.sweeps.tune import Row, rows_of, tune_rows
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Run",
     "find_runs",
     "grid",
+    "is_finished",
     "load_sweep",
     "rows_of",
     "run_points",

@@ -120,7 +120,12 @@ def find_runs(folder: Path) -> list[Run]:
     """
     found: dict[Path, Run] = {}  # by what is one for all ways to write a path
     for path in sorted(Path(folder).rglob(RUNS)):
-        for summary in _read(path, "what a report keeps of runs"):
+        kept = _read(path, "what a report keeps of runs")
+        if not isinstance(kept, list):
+            raise ValueError(
+                f"{path} is not what a report keeps of runs; name a folder without it"
+            )
+        for summary in kept:
             run = _run(path, path.parent / str(summary.get("run")), summary)
             found[_key(run.path)] = run
     for path in sorted(Path(folder).rglob(SUMMARY)):

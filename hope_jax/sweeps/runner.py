@@ -81,7 +81,7 @@ def run_points(
     """
     crew = Crew(folder, say, len(points), keep_checkpoints)
     for point in points:
-        crew.finished(point)  # before hours of training, not after them
+        is_finished(folder, point)  # before hours of training, not after them
     if together == 1:
         return crew.each(crew.run, points, at_once)
     endings = crew.each(crew.run_together, alike(points, together), at_once)
@@ -98,6 +98,30 @@ def alike(points: Sequence[Point], most: int) -> list[list[Point]]:
         for group in groups.values()
         for first in range(0, len(group), most)
     ]
+
+
+def is_finished(folder: Path, point: Point) -> bool:
+    """Whether the point's run in `folder/NAME` has come to its end, as its summary says.
+
+    Raises:
+      ValueError: the summary is of another configuration, or of none.
+    """
+    path = folder / point.name / SUMMARY
+    if not path.exists():
+        return False
+    try:
+        old = of_today(json.loads(path.read_text())["config"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} is not the summary of a run; mend it or move it away"
+        ) from None
+    changes = differences(old, to_dict(point.config), HARMLESS - {"steps"})
+    if changes:
+        raise ValueError(
+            f"{path.parent} holds a finished run of another configuration:\n"
+            f"{listed(changes)}\nuse another --workdir, or remove that folder"
+        )
+    return True
 
 
 class Crew:
@@ -124,33 +148,10 @@ class Crew:
         self._stopping = False
         self._ended = 0
 
-    def finished(self, point: Point) -> bool:
-        """Whether the point's run has come to its end, as its summary says.
-
-        Raises:
-          ValueError: the summary is of another configuration, or of none.
-        """
-        path = self._folder / point.name / SUMMARY
-        if not path.exists():
-            return False
-        try:
-            old = of_today(json.loads(path.read_text())["config"])
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(
-                f"{path} is not the summary of a run; mend it or move it away"
-            ) from None
-        changes = differences(old, to_dict(point.config), HARMLESS - {"steps"})
-        if changes:
-            raise ValueError(
-                f"{path.parent} holds a finished run of another configuration:\n"
-                f"{listed(changes)}\nuse another --workdir, or remove that folder"
-            )
-        return True
-
     def run(self, point: Point) -> Ending:
         """Train one point."""
         workdir = self._folder / point.name
-        if self.finished(point):
+        if is_finished(self._folder, point):
             return self._end(Ending(point, "finished before", workdir / LOG))
         self._prepare(point)
         command = ["-m", "hope_jax", "train", "--config", str(workdir / CONFIG)]
@@ -160,7 +161,7 @@ class Crew:
 
     def run_together(self, points: Sequence[Point]) -> list[Ending]:
         """Train points in one program; their log is that of the first."""
-        open_ = [point for point in points if not self.finished(point)]
+        open_ = [point for point in points if not is_finished(self._folder, point)]
         before = [point for point in points if point not in open_]
         endings = [
             self._end(Ending(point, "finished before", self._folder / point.name / LOG))
@@ -206,7 +207,7 @@ class Crew:
     def _ended_with(self, status: int | None, point: Point, log: Path) -> Ending:
         if status is None:
             return Ending(point, "stopped", log)
-        if self.finished(point):
+        if is_finished(self._folder, point):
             if not self._keep_checkpoints:
                 shutil.rmtree(self._folder / point.name / CHECKPOINTS, ignore_errors=True)
             return self._end(Ending(point, "done", log))

@@ -14,7 +14,7 @@ from pathlib import Path
 from hope_jax.config.check import require
 from hope_jax.config.sweeps import Point, changed
 from hope_jax.sweeps.collect import rating
-from hope_jax.sweeps.runner import Crew, Ending, alike
+from hope_jax.sweeps.runner import Crew, Ending, alike, is_finished
 from hope_jax.training.workdir import SUMMARY
 
 LONGEST_ROW = 8  # values of a row at most, however far away the best is
@@ -117,7 +117,7 @@ def tune_rows(
     crew = Crew(folder, say, keep_checkpoints=keep_checkpoints)
     for row in rows:
         for point in row.points:
-            crew.finished(point)  # before hours of training, not after them
+            is_finished(folder, point)  # before hours of training, not after them
     tune = lambda row: _tune(row, field, seeds, crew, folder, together, say)
     return [ending for endings in crew.each(tune, rows, at_once) for ending in endings]
 

@@ -128,6 +128,9 @@ def test_nothing_to_report_and_a_broken_summary(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(ValueError, match="is not the summary of a run"):
         write_report(tmp_path)
+    (tmp_path / "runs.json").write_text("{}")
+    with pytest.raises(ValueError, match="not what a report keeps of runs; name a folder"):
+        write_report(tmp_path)
 
 
 def test_a_run_of_another_version_is_reported_without_its_state(tmp_path):

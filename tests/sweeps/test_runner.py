@@ -67,7 +67,7 @@ def test_a_result_of_another_configuration_is_not_taken(program, tmp_path, monke
     summary = json.loads(path.read_text())
     del summary["config"]["model"]["vocab_multiple"]  # as a version had it before that field
     path.write_text(json.dumps(summary))
-    assert runner.Crew(tmp_path, say).finished(of(**mine)[0])
+    assert runner.is_finished(tmp_path, of(**mine)[0])
     path.write_text("{}")
     with pytest.raises(ValueError, match="is not the summary of a run"):
         runner.run_points(of(**mine), tmp_path, say=say)
@@ -105,6 +105,21 @@ def test_the_points_can_be_counted(tmp_path, capsys):
     (tmp_path / "small.py").write_text(SMALL)
     assert main(["sweep", str(tmp_path / "small.py"), "--count"]) == 0
     assert capsys.readouterr().out == "3\n"
+
+
+def test_a_refused_sweep_leaves_the_folder_as_it_was(program, tmp_path, capsys):
+    (tmp_path / "small.py").write_text(SMALL)
+    command = ["sweep", str(tmp_path / "small.py"), "--workdir", str(tmp_path / "runs")]
+    assert main([*command, "--index", "0"]) == 0
+    made = (tmp_path / "runs" / "command.txt").read_text()
+    assert main([*command, "--local", "1", "--set", "steps=7"]) == 2
+    assert "seed_0 holds a finished run of another configuration" in capsys.readouterr().err
+    assert (tmp_path / "runs" / "command.txt").read_text() == made
+    states = []
+    for more in ([], ["--set", "steps=7"]):
+        assert main([*command, "--list", *more]) == 0
+        states.append(capsys.readouterr().out.splitlines()[1].split(maxsplit=2)[2].strip())
+    assert states == ["finished", "of another configuration"]
 
 
 def test_long_names_stay_in_one_piece_in_a_pipe(tmp_path, capsys):
