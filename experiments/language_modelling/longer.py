@@ -7,7 +7,7 @@
     python experiments/length/positions.py --runs runs/longer
 
 Models of equal_budget.py (beside this) after 0.8 M tokens predict a byte from a dozen before
-it: none has a lower loss at the end of its window than at the twentieth byte. Here a few of
+it: at the end of a window their loss is hardly lower than at the twentieth byte. Here a few of
 them, unchanged, at the rates that were best there, read 8.2 M bytes in windows of 512, which is
 most of WikiText-2 once. "hope-linear" is HOPE with matrix memories (Eqs. 92-93), "hope-dot"
 with the inner objective of Eq. 92.

@@ -277,13 +277,14 @@ def _close(
     counted_BC = place_C[None] < known_B[:, None]
     teaches_B = ends_B & (known_B > 0)
     learn = lambda: _learn(reader, state, targets_BC, counted_BC, teaches_B, limits)
-    state = jax.lax.cond(teaches_B.any(), learn, lambda: state)
 
-    def begin():
-        start = choose_of_mixers(ends_B, state.above, state.start)
-        return state.replace(start=start, count_B=jnp.where(ends_B, 0, state.count_B))
+    def end():
+        learned = jax.lax.cond(teaches_B.any(), learn, lambda: state)
+        start = choose_of_mixers(ends_B, learned.above, learned.start)
+        return learned.replace(start=start, count_B=jnp.where(ends_B, 0, learned.count_B))
 
-    return jax.lax.cond(ends_B.any(), begin, lambda: state)
+    # one branch for the tokens within a chunk, which are nearly all: a branch hands on a copy
+    return jax.lax.cond(ends_B.any(), end, lambda: state)
 
 
 def _learn(reader, state, targets_BC, counted_BC, due_B, limits):

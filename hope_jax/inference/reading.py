@@ -73,9 +73,18 @@ def beginning(
     Int32 `[1]` where the tokenizer has such a token and nothing has been read since the stream
     of one row began or forgot its context; `[0]` elsewhere.
     """
-    begin_id = tokenizer.begin_id
-    begins = begin_id is not None and (state is None or bool(at_beginning(model, state)[0]))
-    return np.asarray([begin_id] if begins else [], np.int32)
+    return beginnings(model, tokenizer, state)[0]
+
+
+def beginnings(
+    model: LanguageModel, tokenizer: Any, state: StreamState | None
+) -> list[np.ndarray]:
+    """The same of every row; of a stream that is not there yet, of one."""
+    begin_id, rows = tokenizer.begin_id, 1 if state is None else state.batch
+    if begin_id is None:
+        return [np.zeros(0, np.int32)] * rows
+    begins_B = [True] if state is None else at_beginning(model, state)
+    return [np.asarray([begin_id] if begins else [], np.int32) for begins in begins_B]
 
 
 def encode(model: LanguageModel, tokenizer: Any, text: str | bytes) -> np.ndarray:

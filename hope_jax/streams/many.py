@@ -9,8 +9,8 @@ import numpy as np
 from hope_jax.config.check import require
 from hope_jax.data.tokenizers.protocol import check_ids
 from hope_jax.inference.learning import Mode
-from hope_jax.inference.reading import encode
-from hope_jax.inference.stream import STEPS, at_beginning, pieces
+from hope_jax.inference.reading import beginnings, encode
+from hope_jax.inference.stream import STEPS, pieces
 from hope_jax.streams.reservoir import Reservoir
 from hope_jax.streams.rows import rows_of, tokens_of_chunk
 from hope_jax.streams.stream import Stream
@@ -53,7 +53,8 @@ class ManyStreams:
         require(len(rows) == self.count, f"{len(rows)} texts for {self.count} streams")
         vocab = stream.base.tokenizer.vocab_size
         texts = [check_ids(ids, vocab).astype(np.int32) for ids in rows]
-        begins = self._begins(texts)
+        there = beginnings(stream.model, stream.base.tokenizer, self.state)
+        begins = [b if len(text) else b[:0] for b, text in zip(there, texts, strict=True)]
         rows = [np.concatenate(parts) for parts in zip(begins, texts, strict=True)]
         mode = Mode(True, learn, stream.limits)
         state = self._rows.open(self.state, max(map(len, rows)))
@@ -91,19 +92,6 @@ class ManyStreams:
         stream.tokens_read = self._tokens_read[number]
         stream.reservoir = Reservoir.from_arrays(self._reservoirs[number].arrays())
         return stream
-
-    def _begins(self, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """By row, the token that texts begin with, or nothing; as of `reading.beginning`."""
-        stream, none_T = self._stream, np.zeros(0, np.int32)
-        begin_id = stream.base.tokenizer.begin_id
-        if begin_id is None:
-            return [none_T] * self.count
-        begins_R = at_beginning(stream.model, self.state)
-        begin_T = np.asarray([begin_id], np.int32)
-        return [
-            begin_T if begins and len(text) else none_T
-            for begins, text in zip(begins_R, texts, strict=True)
-        ]
 
     def _advance(self, state, rows, places, lengths, mode):
         """Some more tokens: a piece of every row that can take one, or single tokens."""
