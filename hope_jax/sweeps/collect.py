@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import os
 import statistics
@@ -15,7 +14,7 @@ import jax
 from hope_jax.config import from_dict
 from hope_jax.models import abstract_state
 from hope_jax.training.metrics import LOG, read_log
-from hope_jax.training.plots import bins
+from hope_jax.training.plots import by_bin
 from hope_jax.training.workdir import HARMLESS, SUMMARY, flat
 
 # Fields in which the runs of one configuration may differ.
@@ -90,8 +89,7 @@ class Run:
         losses = held_out.get("loss_by_position", ())
         if "accuracy" in held_out or len(losses) < 2:
             return []
-        edges = itertools.pairwise(bins(len(losses)))
-        return [(a + 1, b, statistics.fmean(losses[a:b])) for a, b in edges]
+        return by_bin(losses)
 
 
 def rating(summary: dict[str, Any]) -> tuple[float, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,13 +54,21 @@ def position_curve(losses: dict[str, Sequence[float]], path: Path) -> None:
     """Loss by position in the window, one line for each way of reading, as PNG."""
     figure, axes = _axes("position in the window, tokens", "held-out loss, nats per token")
     for label, loss_T in losses.items():
-        edges = bins(len(loss_T))
-        means = [np.mean(loss_T[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
-        middle = [(a + b + 1) / 2 for a, b in zip(edges, edges[1:], strict=False)]
-        axes.plot(middle, means, "o-", label=label, markersize=3)
+        first, last, means = zip(*by_bin(loss_T), strict=True)
+        axes.plot(np.add(first, last) / 2, means, "o-", label=label, markersize=3)
     axes.set_xscale("log")
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+def by_bin(loss_T: Sequence[float]) -> list[tuple[int, int, float]]:
+    """Mean loss of the tokens `first` to `last` of a window, counted from 1, by `bins`.
+
+    >>> by_bin([3.0, 2.0, 1.0, 1.0])
+    [(1, 1, 3.0), (2, 2, 2.0), (3, 4, 1.0)]
+    """
+    edges = itertools.pairwise(bins(len(loss_T)))
+    return [(a + 1, b, statistics.fmean(loss_T[a:b])) for a, b in edges]
 
 
 def bins(length: int) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from hope_jax.models import LanguageModel
 from hope_jax.parallel.processes import is_main
 from hope_jax.training.evaluate import Evaluation, Evaluator
 from hope_jax.training.metrics import LOG, read_log
-from hope_jax.training.plots import bins, loss_curve, position_curve
+from hope_jax.training.plots import by_bin, loss_curve, position_curve
 from hope_jax.training.summary import RunFacts, write_summary
 
 HELD_OUT_TOKENS = 200_000  # the final figures use at most this much held-out text
@@ -140,10 +139,9 @@ def _told(results: Results) -> list[str]:
     if frozen:
         gain = frozen.loss - final.loss
         lines.append(f"  {OFF}: {frozen.loss:.4f}; the writes are worth {gain:.4f} nats")
-        edges = bins(len(final.loss_by_position))
-        for a, b in itertools.pairwise(edges[-5:]):
-            on, off = (sum(e.loss_by_position[a:b]) / (b - a) for e in (final, frozen))
-            lines.append(f"    positions {a + 1}-{b}: on {on:.4f}, off {off:.4f}")
+        ends = (by_bin(e.loss_by_position)[-4:] for e in (final, frozen))
+        for (first, last, on), (_, _, off) in zip(*ends, strict=True):
+            lines.append(f"    positions {first}-{last}: on {on:.4f}, off {off:.4f}")
     return lines
 
 
