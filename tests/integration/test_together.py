@@ -12,6 +12,7 @@ import pytest
 import hope_jax
 from hope_jax.config import DataConfig, override
 from hope_jax.config.tasks import MQARConfig
+from hope_jax.data.batches import BatchIterator
 from hope_jax.sweeps.collect import find_runs
 from hope_jax.training import train
 from hope_jax.training.signals import StopSignals
@@ -87,6 +88,32 @@ def test_a_signal_stops_runs_that_stand_elsewhere_too(config, tmp_path, monkeypa
     assert checkpoints(folders[1]) == [1]
     assert train_together(configs[:1], folders[:1])[0].step == 5
     assert not (folders[0] / "summary.json").exists()  # it goes on, so it is not finished
+
+
+def test_runs_of_one_order_read_along_and_each_keeps_its_place(
+    config, tmp_path, monkeypatch, logged
+):
+    configs = [config, override(config, {"optim.lr": 1e-2})]
+    alone, folders = tmp_path / "alone", [tmp_path / "a", tmp_path / "b"]
+    train(configs[1], alone)
+    reads, following, after = [], BatchIterator.__next__, StopSignals.after
+
+    def counted(batches):
+        reads.append(batches)
+        return following(batches)
+
+    def told(signals, step):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return after(signals, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BatchIterator, "__next__", counted)
+        patched.setattr(StopSignals, "after", told)
+        train_together(configs, folders)
+    assert len(reads) == 3
+    train(configs[1], folders[1])  # the one that read along, from its own place
+    assert_alike(alone, folders[1], logged)
 
 
 def test_a_run_that_diverges_does_not_stop_the_others(config, tmp_path, capsys):

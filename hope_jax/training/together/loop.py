@@ -100,6 +100,9 @@ class _Program:
         self.states: TrainState = stack([run.state for run in runs])
         for run in runs:
             run.state = None
+        self.sources: dict[int, _Source] = {}  # by the seed of the data
+        for run in runs:
+            self.sources.setdefault(run.config.data.seed, _Source()).add(run)
         rates = np.array([run.config.optim.lr for run in runs], np.float32)
         self.rates_R = jax.device_put(rates, self.places)
         self.one = jax.jit(lambda tree, i: jax.tree.map(lambda x: x[i], tree))
@@ -155,7 +158,8 @@ class _Program:
 
     def read(self) -> dict[str, jax.Array]:
         """The next batches of all runs."""
-        batches = [run.read() for run in self.runs]
+        found = {seed: source.read() for seed, source in self.sources.items()}
+        batches = [found[run.config.data.seed] for run in self.runs]
         return jax.device_put(jax.tree.map(lambda *x: np.stack(x), *batches), self.places)
 
     def compile(self, batch: dict[str, jax.Array]) -> Callable[..., Any]:
@@ -226,6 +230,28 @@ class _Program:
         data = (shared.data, shared.held_out, shared.tests)
         summary = conclude(*trained, *data, readings.of(i), shared.mesh, run.say)
         run.outcome = Outcome(step, None, summary)
+
+
+class _Source:
+    """Runs that read the same batches, each of which is made once for all of them."""
+
+    def __init__(self):
+        self._runs: list[Run] = []
+        self._batch: dict[str, np.ndarray] | None = None
+
+    def add(self, run: Run) -> None:
+        """Let a run read along; it has come as far as the others."""
+        if self._runs:
+            run.batches.close()
+            run.batches = self._runs[0].batches
+        self._runs.append(run)
+
+    def read(self) -> dict[str, np.ndarray]:
+        """The next batch; the last one again if all runs have ended."""
+        if self._batch is None or any(run.outcome is None for run in self._runs):
+            with _all(run.inputs.measured() for run in self._runs):
+                self._batch = next(self._runs[0].batches)
+        return self._batch
 
 
 class _Readings:

@@ -72,6 +72,8 @@ class Run:
       state: what it goes on from; None when a program has taken it over.
       start: steps that it had done before.
       outcome: how it ended; None while it is at work.
+      batches: its data, at the place where it is; runs may share it.
+      inputs: how long it waits for them.
     """
 
     def __init__(
@@ -85,8 +87,8 @@ class Run:
         self.config, self.workdir = config, workdir
         self.say = lambda line: shared.display.say(f"{workdir.name}: {line}")
         data = open_dataset(config.data, shared.data.tokenizer, split="train", rows=shared.rows)
-        self._batches: BatchIterator = iter(data)
-        stack.callback(self._batches.close)
+        self.batches: BatchIterator = iter(data)
+        stack.callback(self.batches.close)
         self._identity = describe_run(config, data.tokenizer)
         self.checkpoints = CheckpointManager(
             workdir / CHECKPOINTS, config.keep_checkpoints, self.say
@@ -94,33 +96,25 @@ class Run:
         stack.callback(self.checkpoints.close)
         levels = make(config, shared.shapes)
         state, self.start, before = resume_or_start(
-            config, levels, self.checkpoints, self._batches, shared.mesh, self.say
+            config, levels, self.checkpoints, self.batches, shared.mesh, self.say
         )
         self.state: TrainState | None = state
         self.clock = Clock(workdir, **before)
         writers = open_writers(workdir, self.start)
         stack.callback(writers.close)
         self.meter = SpeedMeter(shared.flops, shared.peak)
-        self._inputs = InputTimes()
+        self.inputs = InputTimes()
         self.log = StepLog(
             config,
             _Lines(self.say),
             writers,
             self.meter,
             self.clock,
-            self._inputs,
+            self.inputs,
             finite.BadSteps(config.max_bad_steps, tensor_names(levels, shared.shapes)),
             int(state.skipped),
         )
-        self._batch: dict[str, np.ndarray] | None = None
         self.outcome: Outcome | None = None
-
-    def read(self) -> dict[str, np.ndarray]:
-        """The next batch; of a run that has ended the last one again."""
-        if self.outcome is None or self._batch is None:
-            with self._inputs.measured():
-                self._batch = next(self._batches)
-        return self._batch
 
     def take(self, step: int, metrics: dict[str, np.ndarray]) -> None:
         """Take in a step; a run that diverged ends."""
@@ -133,7 +127,7 @@ class Run:
 
     def save(self, state: TrainState, step: int) -> None:
         """Write a checkpoint, which a run of its own could go on from."""
-        position = {"data": self._batches.get_state(), "clock": self.clock.read()}
+        position = {"data": self.batches.get_state(), "clock": self.clock.read()}
         self.checkpoints.save(to_snapshot(state, step, position, self._identity))
 
     @contextlib.contextmanager
