@@ -6,9 +6,10 @@
     python experiments/tasks/report.py runs/needles --out experiments/results/needles
 
 A variant is a mixer and one of RULER's single forms, such as "hope/single_2": a number in noise
-(S-1), a number in real text (S-2), a UUID in real text (S-3). Bytes, texts of 256 tokens in
-training and of 256 to 4,096 in tests, with other keys and numbers; the needle is anywhere. Two
-blocks of width 64 with a feed-forward part that makes all mixers equal in parameters.
+(S-1), a number in real text (S-2), a UUID in real text (S-3). Bytes, texts of 320 tokens in
+training, which leave half of one to the haystack around a UUID, and of 320 to 5,120 in tests,
+with other keys and numbers; the needle is anywhere. Two blocks of width 64 with a feed-forward
+part that makes all mixers equal in parameters.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _MAD = runpy.run_path(str(Path(__file__).with_name("mad.py")))
 WIDTH, TOKENS, BYTES = _MAD["WIDTH"], _MAD["TOKENS"], 256
 MIXERS, PARAMETERS = _MAD["MIXERS"], _MAD["PARAMETERS"] + BYTES * WIDTH
 FORMS = ("single_1", "single_2", "single_3")
-LENGTH = 256
+LENGTH = 320
 TIMES = (2, 4, 8, 16)
 
 

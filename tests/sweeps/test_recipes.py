@@ -1,5 +1,6 @@
 """The comparisons that ship: every point fits, and all of one budget are of one size."""
 
+import dataclasses
 import runpy
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 from hope_jax.config import MIXER_CONFIGS
 from hope_jax.config.load import load_config
 from hope_jax.config.sweeps import load_sweep
+from hope_jax.data import open_dataset
 from hope_jax.models import count_params
 from hope_jax.sweeps import rows_of
+from hope_jax.training import tests_of_task
 
 # of many points, for each of which a width is solved for
 LARGE = ("equal_budget", "formal", "mad", "needles", "open_questions", "wikitext")
@@ -24,10 +27,23 @@ def sweeps():
             yield pytest.param(path, id=path.stem, marks=marks)
 
 
+def tasks_of(points):
+    """The tasks that points train on and are tested with, each once."""
+    found = {}
+    for config in (point.config for point in points if point.config.data.task is not None):
+        for data in (config.data, *tests_of_task.tests_of(config).values()):
+            one = dataclasses.replace(data, batch=1)
+            found[repr(one)] = one
+    return found.values()
+
+
 @pytest.mark.parametrize("path", [*sweeps()])
 def test_every_point_fits(path):
     """Also to be tuned, where a learning rate is swept."""
     points = load_sweep(str(path))
+    for data in tasks_of(points):
+        for split in ("train", "validation"):
+            next(iter(open_dataset(data, split=split)))
     if "optim.lr" in points[0].changes:
         assert all(len(row.points) >= 3 for row in rows_of(points, "optim.lr"))
 
