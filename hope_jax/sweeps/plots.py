@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,18 +53,17 @@ def plot_positions(groups: Sequence[Group], path: Path) -> Path:
     The first tokens, of which nobody can know much, are cut off at the top.
     """
     figure, axes = _lines()
-    ends = []
+    ends, lowest = [], math.inf
     for group in groups[:MOST]:
         found = [positions for run in group.runs if (positions := run.positions())]
-        if not found:
-            continue
         first, last, losses = np.mean(found, axis=0).T
         middles = np.sqrt(first * last)
         ends.append(losses[-1])
+        lowest = min(lowest, losses.min())
         axes.plot(middles, losses, "o-", label=group.label, linewidth=1, markersize=3)
     room = max(max(ends) - min(ends), 0.05)
     axes.set(xlabel="position in the window, tokens", ylabel=LOSS, xscale="log")
-    axes.set_ylim(min(ends) - 0.3 * room, max(ends) + 3 * room)
+    axes.set_ylim(lowest - 0.3 * room, max(ends) + 3 * room)
     return _save(figure, axes, path)
 
 

@@ -98,7 +98,8 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
     shown = groups if best is None else at_best(groups, best)
     shown = sorted(shown, key=lambda g: g.rating)
     pictures = [plot_losses(shown, out / "losses.png"), plot_curves(shown, out / "curves.png")]
-    if any(run.positions() for one in shown for run in one.runs):
+    # a few lines of many would be taken for all
+    if all(any(run.positions() for run in one.runs) for one in shown):
         pictures.append(plot_positions(shown, out / "positions.png"))
     if best is not None:
         pictures.append(plot_tuning(groups, best, out / "tuning.png"))

@@ -83,6 +83,15 @@ def test_positions_come_back_from_what_a_report_kept(runs, tmp_path):
     np.testing.assert_allclose(after.positions(), before, atol=1e-4)
 
 
+def test_positions_of_a_few_are_not_shown_as_if_of_all(runs, tmp_path):
+    for path in runs.glob("m3-0.003-*/summary.json"):
+        summary = json.loads(path.read_text())
+        del summary["held_out"]["loss_by_position"]
+        path.write_text(json.dumps(summary))
+    assert "positions.png" not in write_report(runs, tmp_path)
+    assert not (tmp_path / "positions.png").exists()
+
+
 def test_a_report_within_its_folder_counts_no_run_twice(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
