@@ -84,22 +84,21 @@ def plot_tuning(groups: Sequence[Group], field: str, path: Path) -> Path:
     if numbers and min(g.values[field] for g in groups) > 0:
         axes.set_xscale("log")
     axes.set(xlabel=field, ylabel=LOSS)
-    _leave_out_what_is_far(axes, [min(g.loss for g in row) for row in rows.values()])
+    _leave_out_what_is_far(axes)
     return _save(figure, axes, path)
 
 
-def _leave_out_what_is_far(axes: Axes, best: Sequence[float]) -> None:
+def _leave_out_what_is_far(axes: Axes) -> None:
     """End the plot where its lines can be told apart, and say how many points lie above.
 
-    Rows that are three times as far from the best as three quarters of them are left out: one
-    that diverged would press all others into a line.
+    Points that are twice as far from the best as three quarters of them are left out: one that
+    diverged would press all others into a line.
     """
-    lowest = min(best)
-    usual = sorted(best)[3 * (len(best) - 1) // 4] - lowest
-    losses = [y for line in axes.lines for y in line.get_ydata()]
-    top = lowest + 3 * usual
+    losses = sorted(y for line in axes.lines for y in line.get_ydata())
+    lowest = losses[0]
+    top = lowest + 2 * (losses[3 * (len(losses) - 1) // 4] - lowest)
     above = sum(loss > top for loss in losses)
-    if not usual or not above:
+    if not above or top == lowest:
         return
     axes.set_ylim(lowest - 0.05 * (top - lowest), top)
     axes.set_title(f"{above} of {len(losses)} points lie above", fontsize="small", loc="right")
