@@ -55,7 +55,7 @@ class CheckpointManager:
             self._writer.wait()
 
     def close(self) -> None:
-        """Finish writing."""
+        """Finish writing, or raise the failure if `wait` has not."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from concurrent import futures
@@ -82,6 +83,7 @@ class Writer:
         self._thread = futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: tuple[int, futures.Future] | None = None
         self._stuck = False  # waiting for other processes after a failure
+        self._failed = False  # the last write, which was raised
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints there are, oldest first."""
@@ -97,6 +99,7 @@ class Writer:
           WriteFailed: naming the step, the folder, the reason and what is left.
         """
         self.wait()
+        self._failed = False
         items: dict[str, Any] = snapshot.array_items()
         tables = {name: _table(arrays) for name, arrays in items.items()}
         contents = {"format": FORMAT, "step": snapshot.step, "items": tables}
@@ -122,12 +125,27 @@ class Writer:
             raise self._failure(step, error) from error
 
     def close(self) -> None:
-        """Finish what is being written."""
+        """Finish what is being written.
+
+        Raises:
+          WriteFailed: it could not be written, and `wait` has not said so.
+        """
         try:
             self.wait()
         finally:
             self._thread.shutdown(wait=not self._stuck)
             if not self._stuck:
+                self._close_orbax()
+
+    def _close_orbax(self) -> None:
+        try:
+            self._orbax.close()
+        except Exception:  # of any type, as in `save`
+            if not self._failed:
+                raise
+            # Orbax raises a failure once in every thread, before it closes. `WriteFailed` has
+            # told it, and says more.
+            with contextlib.suppress(Exception):
                 self._orbax.close()
 
     def _result_of(self, done: futures.Future) -> None:
@@ -144,6 +162,7 @@ class Writer:
             inventory.write(self.directory / str(step))
 
     def _failure(self, step: int, error: Exception) -> WriteFailed:
+        self._failed = True
         left = [s for s in finished_steps(self.directory) if s != step]
         rest = f"The checkpoint of step {left[-1]} is intact" if left else "There is no other"
         return WriteFailed(

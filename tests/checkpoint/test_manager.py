@@ -1,7 +1,7 @@
 """Checkpoints of a toy run: exact, per level, robust against broken files and full disks."""
 
+import contextlib
 import json
-import resource
 import shutil
 
 import jax
@@ -194,21 +194,30 @@ def test_newer_format_and_other_arrays_are_refused_and_kept(copy):
     assert (copy / "5").is_dir()
 
 
-def test_full_disk_is_a_clear_error_and_leaves_the_previous(tmp_path):
+def large_snapshot(step: int) -> Snapshot:
+    large = make_snapshot(step)
+    large.slow["embed"] = jax.random.normal(jax.random.key(0), (256, 1024))
+    return large
+
+
+def test_full_disk_is_a_clear_error_and_leaves_the_previous(tmp_path, full_disk):
     manager = CheckpointManager(tmp_path / "c")
     manager.save(make_snapshot(1))
     manager.wait()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    big = make_snapshot(2)
-    big.slow["embed"] = jax.random.normal(jax.random.key(0), (256, 1024))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(WriteFailed, match="step 2 could not .*step 1 is intact"):
-            manager.save(big)
-            manager.wait()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = pytest.raises(WriteFailed, match="step 2 could not .*step 1 is intact")
+    with full_disk(20_000), told, contextlib.closing(manager):
+        manager.save(large_snapshot(2))
+        manager.wait()  # closing must not put another error in the place of this one
     assert_same(CheckpointManager(tmp_path / "c").restore(like()), make_snapshot(1))
+
+
+def test_closing_tells_a_failed_write_once(tmp_path, full_disk):
+    manager = CheckpointManager(tmp_path / "c")
+    with full_disk(20_000):
+        manager.save(large_snapshot(2))
+        with pytest.raises(WriteFailed, match="step 2 could not .* There is no other"):
+            manager.close()
+    manager.close()
 
 
 def test_folder_that_cannot_be_used(tmp_path):
