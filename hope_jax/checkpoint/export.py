@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ def export(checkpoint: str | Path, folder: str | Path) -> Path:
     Raises:
       FileNotFoundError: there is nothing at `checkpoint`.
       ValueError: what is there cannot be read, or `folder` is not empty.
-      WriteFailed: the disk is full, or cannot be written.
+      OSError: the disk is full, or cannot be written; the folder is as it was.
 
     >>> export("runs/none", "runs/to_give_away")
     Traceback (most recent call last):
@@ -61,14 +64,31 @@ def write_slow(loaded: Loaded, run: dict[str, Any], folder: Path) -> Path:
       the checkpoint, `folder/<step>`.
 
     Raises:
-      WriteFailed: the disk is full, or cannot be written.
+      OSError: the disk is full, or cannot be written (`WriteFailed` says so of the weights);
+        the folder is as it was.
     """
-    manager = CheckpointManager(folder, keep=1)
-    manager.save(Snapshot(loaded.step, loaded.params, {}, {}, {}, run))
-    manager.close()
-    for mark in (folder / str(loaded.step)).rglob("commit_success.txt"):
-        # Orbax writes there where the folder lies on this machine; its being there counts
-        write_whole(mark, "complete\n")
-    inventory.write(folder / str(loaded.step))  # has their sizes
-    loaded.tokenizer.save(folder)  # for `hope prepare`
-    return folder / str(loaded.step)
+    path = folder / str(loaded.step)
+    with _whole_or_empty(folder):
+        with contextlib.closing(CheckpointManager(folder, keep=1)) as manager:
+            manager.save(Snapshot(loaded.step, loaded.params, {}, {}, {}, run))
+        for mark in path.rglob("commit_success.txt"):
+            # Orbax writes there where the folder lies on this machine; its being there counts
+            write_whole(mark, "complete\n")
+        inventory.write(path)  # has their sizes
+        loaded.tokenizer.save(folder)  # for `hope prepare`
+    return path
+
+
+@contextlib.contextmanager
+def _whole_or_empty(folder: Path) -> Iterator[None]:
+    """Whatever cannot be written, the same command can be run again once it can."""
+    there = folder.exists()
+    try:
+        yield
+    except OSError:
+        if there:
+            for part in folder.iterdir():
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+        elif folder.exists():
+            shutil.rmtree(folder)
+        raise

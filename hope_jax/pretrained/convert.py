@@ -91,7 +91,7 @@ def convert(
     Raises:
       FileNotFoundError, ValueError, ImportError: as `read_pretrained`, and if `folder` is not
         empty.
-      WriteFailed: the disk is full, or cannot be written.
+      OSError: the disk is full, or cannot be written; the folder is as it was.
 
     >>> convert("models/none.gguf", "models/none")
     Traceback (most recent call last):

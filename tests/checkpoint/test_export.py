@@ -60,6 +60,31 @@ def test_a_folder_with_something_in_it_is_left_alone(run, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["new", "empty"])
+def test_a_full_disk_does_not_stand_in_the_way_of_the_next_try(
+    run, tmp_path, capsys, full_disk, there
+):
+    given = tmp_path / "given"
+    if there:
+        given.mkdir()
+    with full_disk(20_000):
+        assert main(["export", str(run), str(given)]) == 2
+    error = capsys.readouterr().err
+    assert "step 7 could not be written to" in error and "make room" in error
+    assert given.exists() == there and not (there and any(given.iterdir()))
+    assert main(["export", str(run), str(given)]) == 0
+
+
+def test_weights_without_a_tokenizer_do_not_stay(run, tmp_path, monkeypatch):
+    def no_room(tokenizer, folder):
+        raise OSError("no room")
+
+    monkeypatch.setattr(ByteTokenizer, "save", no_room)
+    with pytest.raises(OSError, match="no room"):
+        hope_jax.export(run, tmp_path / "given")
+    assert not (tmp_path / "given").exists()
+
+
 def test_training_does_not_go_on_from_it(run, tmp_path):
     hope_jax.export(run, tmp_path / "given")
     loaded = hope_jax.load(run)
