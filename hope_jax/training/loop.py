@@ -252,4 +252,4 @@ def tensor_names(levels: Levels, shapes: Any) -> list[str]:
     """Names for the indices that the step gives as `bad_tensor`."""
     states = jax.eval_shape(levels.init, shapes)
     info = jax.eval_shape(levels.step, shapes, states, shapes)[2]
-    return finite.names(checked(shapes, 0.0, shapes, info))
+    return finite.names(checked(shapes, 0.0, shapes, 0.0, info))

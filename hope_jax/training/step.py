@@ -29,10 +29,11 @@ def make_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The pure function `(state, batch) -> (state, metrics)`.
 
-    A step whose loss, gradient or update is not finite leaves the parameters and all
-    optimizer states as they were and is counted in `state.skipped`. The metrics are
-    scalars on the device; `bad_tensor` is an index into `finite.names(checked(...))`.
-    `lr` is what `levels` were made with, where that is not `config.optim.lr`.
+    A step of which the loss, the gradient, its norm or an update is not finite leaves the
+    parameters and all optimizer states as they were and is counted in `state.skipped`. The
+    metrics are scalars on the device; `bad_tensor` is an index into
+    `finite.names(checked(...))`. `lr` is what `levels` were made with, where that is not
+    `config.optim.lr`.
     """
     rate = learning_rate(config.optim, config.steps, lr=lr)
 
@@ -47,7 +48,8 @@ def make_step(
     def step(state: TrainState, batch: Batch):
         loss, stats, grads = _over_copies(gradient, state.params, batch, config.accumulate)
         params, level_states, info = levels.step(state.params, state.levels, grads)
-        bad_tensor = first_bad(checked(state.params, loss, grads, info))
+        grad_norm = optax.tree.norm(grads)
+        bad_tensor = first_bad(checked(state.params, loss, grads, grad_norm, info))
         ok = bad_tensor < 0
         kept = jax.tree.map(
             lambda new, old: jnp.where(ok, new, old),
@@ -56,7 +58,7 @@ def make_step(
         )
         metrics = {
             "loss": loss,
-            "grad_norm": optax.tree.norm(grads),
+            "grad_norm": grad_norm,
             "lr": rate(state.step - state.skipped),
             "bad_tensor": bad_tensor,
             "skipped": state.skipped + ~ok,
@@ -68,10 +70,21 @@ def make_step(
     return step
 
 
-def checked(params: Any, loss: Any, grads: Any, info: dict[str, Any]) -> dict[str, Any]:
-    """Everything that has to be finite, in the order in which a step computes it."""
-    updates = {name: level.update_norm for name, level in info.items()}
-    return {"parameter": params, "loss": loss, "gradient of": grads, "update of level": updates}
+def checked(
+    params: Any, loss: Any, grads: Any, grad_norm: Any, info: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that has to be finite, in the order in which a step computes it.
+
+    The norm is, because the square of a finite gradient may not be: second moments would
+    keep it, and updates be zero from there on.
+    """
+    return {
+        "parameter": params,
+        "loss": loss,
+        "gradient of": grads,
+        "norm of the gradient": grad_norm,
+        "update of level": {name: level.update_norm for name, level in info.items()},
+    }
 
 
 def _over_copies(gradient, params: Any, batch: Batch, parts: int):

@@ -51,7 +51,7 @@ def step():
 
 def name_of(state, metrics):
     info = jax.eval_shape(LEVELS.step, state.params, state.levels, state.params)[2]
-    names = finite.names(checked(state.params, 0.0, state.params, info))
+    names = finite.names(checked(state.params, 0.0, state.params, 0.0, info))
     return names[int(metrics["bad_tensor"])]
 
 
@@ -85,6 +85,7 @@ def test_micro_batches_add_up_to_the_batch(state, step):
     [
         (lambda p: p, np.nan, "loss"),
         (lambda p: p | {"trap": jnp.zeros((2,))}, 1.0, "gradient of trap"),
+        (lambda p: p, 1e20, "norm of the gradient"),  # whose squares are too large
         (lambda p: p | {"slow": p["slow"].at[0, 0].set(jnp.inf)}, 0.0, "parameter slow"),
     ],
 )
@@ -106,7 +107,7 @@ def test_an_update_that_is_not_finite_is_skipped(state):
     explode = Levels((Level("all", 1, optax.sgd(np.inf)),))
     state = state.replace(levels=explode.init(state.params))
     after, metrics = jax.jit(make_step(losses, explode, CONFIG))(state, make_batch(0))
-    assert int(metrics["bad_tensor"]) == 2 * 3 + 1  # parameters, loss, gradients, update
+    assert int(metrics["bad_tensor"]) == 2 * 3 + 2  # after parameters, loss, gradients, norm
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
 
 
