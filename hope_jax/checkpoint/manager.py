@@ -105,9 +105,15 @@ class CheckpointManager:
 
 def _read(path: Path, like: Snapshot, renew: Renew | None) -> Snapshot:
     items = read_json(path)
+    tables = items["contents"]["items"]
     wanted = like.array_items()
-    for name in set() if renew is None else _renewed(items, like, renew):
-        wanted[LEVEL + name] = _with_stored_memory(items, name, wanted.get(LEVEL + name, {}))
+    moved = {}
+    for name in like.levels:
+        asked = wanted.get(LEVEL + name, {})
+        moved[name] = _moved_by_a_clip(tables.get(LEVEL + name, {}), asked)
+        wanted[LEVEL + name] = {moved[name].get(p, p): x for p, x in asked.items()}
+    for name in set() if renew is None else _renewed(items, wanted, like.levels, renew):
+        wanted[LEVEL + name] = _with_stored_memory(items, name, wanted[LEVEL + name])
     wanted = {item: arrays for item, arrays in wanted.items() if arrays}
     arrays = read_arrays(path, wanted, items["contents"])
     levels = {}
@@ -116,7 +122,9 @@ def _read(path: Path, like: Snapshot, renew: Renew | None) -> Snapshot:
         asked = wanted.get(LEVEL + name, {})
         # Read because items are read whole, and of no use to the new optimizer.
         unused = [p for p in found if isinstance(asked[p], np.ndarray)]
-        levels[name] = unflatten(state, {p: x for p, x in found.items() if p not in unused})
+        back = {stored: p for p, stored in moved[name].items()}
+        used = {back.get(p, p): x for p, x in found.items() if p not in unused}
+        levels[name] = unflatten(state, used)
     return Snapshot(
         step=int(path.name),
         slow=unflatten(like.slow, arrays["slow"]),
@@ -127,18 +135,37 @@ def _read(path: Path, like: Snapshot, renew: Renew | None) -> Snapshot:
     )
 
 
-def _renewed(items: dict[str, Any], like: Snapshot, renew: Renew) -> set[str]:
+def _moved_by_a_clip(stored: Collection[str], asked: Collection[str]) -> dict[str, str]:
+    """Path asked for -> stored path, in an optimizer whose level got a clip or lost it.
+
+    A clip has no arrays. It stands before the rule in an `optax.chain`, in which those of the
+    rule are part 1 (`hope_jax.optim.rules.transformation`).
+    """
+    behind_a_clip = MEMORY + "1/"
+    memory = [p for p in asked if p.startswith(MEMORY)]
+    got = {p: p.replace(behind_a_clip, MEMORY, 1) for p in memory}
+    lost = {p: p.replace(MEMORY, behind_a_clip, 1) for p in memory}
+    there = {p for p in stored if p.startswith(MEMORY)}
+    return next((moved for moved in (got, lost) if set(moved.values()) == there), {})
+
+
+def _renewed(
+    items: dict[str, Any],
+    wanted: dict[str, dict[str, Any]],
+    levels: Collection[str],
+    renew: Renew,
+) -> set[str]:
     """Levels whose optimizer is another one, or has other arrays."""
-    tables, asked = items["contents"]["items"], like.array_items()
+    tables = items["contents"]["items"]
 
     def memory(arrays: dict[str, Any]) -> dict[str, tuple]:
         return {p: shape for p, shape in arrays.items() if p.startswith(MEMORY)}
 
     renewed = set(renew(items["config"]))
-    for name in like.levels:
+    for name in levels:
         table = tables.get(LEVEL + name, {})
         stored = {p: (tuple(x["shape"]), x["dtype"]) for p, x in table.items()}
-        now = {p: (x.shape, str(x.dtype)) for p, x in asked.get(LEVEL + name, {}).items()}
+        now = {p: (x.shape, str(x.dtype)) for p, x in wanted[LEVEL + name].items()}
         if memory(stored) != memory(now):
             renewed.add(name)
     return renewed

@@ -45,6 +45,7 @@ def transformation(
     tx = _rule(config, level, learning_rate(config, steps, period, lr))
     if level.clip is None:
         return tx
+    # a checkpoint knows this form (`hope_jax.checkpoint.manager`): a clip may come and go
     return optax.chain(optax.clip_by_global_norm(level.clip), tx)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from hope_jax.checkpoint import CheckpointManager, Snapshot, WriteFailed
 from hope_jax.checkpoint.storage import read_arrays, read_json
+from hope_jax.nested import LevelState
 
 OPTIMIZER = optax.adamw(1e-2)
 
@@ -32,15 +33,16 @@ def make_snapshot(step: int) -> Snapshot:
     )
 
 
-def like() -> Snapshot:
-    def abstract(tree):
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
-        )
+def abstract(s: Snapshot) -> Snapshot:
+    slow, levels, loop = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        (s.slow, s.levels, s.loop),
+    )
+    return Snapshot(0, slow, levels, loop, None, {})
 
-    s = make_snapshot(0)
-    levels = {name: abstract(state) for name, state in s.levels.items()}
-    return Snapshot(0, abstract(s.slow), levels, abstract(s.loop), None, {})
+
+def like() -> Snapshot:
+    return abstract(make_snapshot(0))
 
 
 def assert_same(a: Snapshot, b: Snapshot):
@@ -69,6 +71,27 @@ def copy(saved, tmp_path):
 def test_newest_is_restored_exactly_and_old_ones_are_dropped(saved):
     assert sorted(p.name for p in saved.iterdir()) == ["3", "4", "5"]
     assert_same(CheckpointManager(saved).restore(like()), make_snapshot(5))
+
+
+@pytest.mark.parametrize("got", [True, False], ids=["got", "lost"])
+def test_a_level_that_got_or_lost_a_clip_keeps_its_state(tmp_path, got):
+    slow = {"w": jnp.arange(3.0)}
+    _, plain = OPTIMIZER.update(slow, OPTIMIZER.init(slow), slow)
+    clipped = optax.clip_by_global_norm(1.0).init(slow), plain  # as of `optax.chain`
+
+    def snapshot(opt_state):
+        level = LevelState(opt_state, {"w": slow["w"] + 1}, {})
+        return Snapshot(1, slow, {"period_2": level}, {"n": jnp.int32(3)}, {}, {})
+
+    before, after = map(snapshot, (plain, clipped) if got else (clipped, plain))
+    manager = CheckpointManager(tmp_path / "c")
+    manager.save(before)
+    manager.close()
+    assert_same(manager.restore(abstract(after), renew=lambda config: ()), after)
+    other_rule = manager.restore(abstract(after), renew=lambda config: ["period_2"])
+    level = other_rule.levels["period_2"]
+    assert all(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(level.opt_state))
+    np.testing.assert_array_equal(level.grad_sum["w"], slow["w"] + 1)
 
 
 def test_nothing_there(tmp_path):

@@ -111,6 +111,11 @@ def test_the_slow_level_is_bit_for_bit_what_it_was(config, half, tmp_path):
     # Another learning rate alone is no other rule.
     same = resumed(override(config, {"optim.lr": 0.5}), change_optimizer=True)
     jax.tree.map(np.testing.assert_array_equal, old.levels, same.levels)
+    # Nor is a clip.
+    clip = {"optim.levels": [{"period": 3, "clip": 1.0}]}
+    clipped = resumed(override(config, clip), change_optimizer=True)
+    for a, b in zip(jax.tree.leaves(old.levels), jax.tree.leaves(clipped.levels), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_resumed_is_uninterrupted_with_levels_inside_the_optimizers(config, tmp_path, logged):
