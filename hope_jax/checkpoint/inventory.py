@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 from hope_jax.checkpoint.whole_file import write_whole
 
@@ -30,6 +31,9 @@ def damage(folder: Path, items: Container[str]) -> str | None:
 
     A checkpoint without a list is not wrong: the run was killed after the checkpoint was
     finished and before the list was.
+
+    Raises:
+      OSError: a file is there and cannot be read.
     """
     try:
         files = json.loads((folder / NAME).read_text())
@@ -37,7 +41,7 @@ def damage(folder: Path, items: Container[str]) -> str | None:
         return None
     except ValueError:
         return f"{NAME} is damaged"
-    if not isinstance(files, dict):
+    if not _is_list(files):
         return f"{NAME} is damaged"
     for name, (size, crc) in files.items():
         path = folder / name
@@ -51,6 +55,12 @@ def damage(folder: Path, items: Container[str]) -> str | None:
         if found[1] != crc:
             return f"{name} is damaged"
     return None
+
+
+def _is_list(files: Any) -> bool:
+    return isinstance(files, dict) and all(
+        isinstance(facts, list) and len(facts) == 2 for facts in files.values()
+    )
 
 
 def _facts(path: Path) -> list[int | None]:

@@ -188,15 +188,17 @@ def read_json(path: Path, names: tuple[str, ...] = JSON_ITEMS) -> dict[str, Any]
     """
     with context():
         items = _load(path, dict.fromkeys(names))
-    try:
-        written = items["contents"]["format"]
-    except (KeyError, TypeError):
-        raise CorruptCheckpoint(path, "contents/data.json has no format number") from None
+    contents = items["contents"]
+    written = contents.get("format") if isinstance(contents, dict) else None
+    if not isinstance(written, int):
+        raise CorruptCheckpoint(path, "contents/data.json has no format number")
     if written > FORMAT:
         raise ValueError(
             f"{path} has checkpoint format {written} and this version of hope_jax reads up to "
             f"{FORMAT}; upgrade hope_jax"
         )
+    if not _describes_arrays(contents):
+        raise CorruptCheckpoint(path, "contents/data.json does not describe the arrays")
     return items
 
 
@@ -241,6 +243,9 @@ def set_aside(path: Path) -> Path:
     return target
 
 
+_ROW = {"shape", "dtype", "checksum"}  # what `contents` says of an array
+
+
 def _table(arrays: dict[str, Any]) -> dict[str, dict]:
     sums = checksums(arrays)
     return {
@@ -249,11 +254,21 @@ def _table(arrays: dict[str, Any]) -> dict[str, dict]:
     }
 
 
+def _describes_arrays(contents: dict[str, Any]) -> bool:
+    tables = contents.get("items")
+    return isinstance(tables, dict) and all(
+        isinstance(table, dict)
+        and all(isinstance(row, dict) and row.keys() >= _ROW for row in table.values())
+        for table in tables.values()
+    )
+
+
 def _load(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    missing = [item for item in wanted if not (path / item).is_dir()]
-    if missing:
-        raise CorruptCheckpoint(path, f"{missing[0]} is missing")
-    reason = inventory.damage(path, wanted)
+    try:
+        missing = [item for item in wanted if not (path / item).is_dir()]
+        reason = f"{missing[0]} is missing" if missing else inventory.damage(path, wanted)
+    except OSError as error:  # a disk that fails may still give an older one
+        raise CorruptCheckpoint(path, _first_line(error)) from error
     if reason:
         raise CorruptCheckpoint(path, reason)
     try:

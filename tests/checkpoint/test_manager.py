@@ -140,13 +140,25 @@ def _flip(path):
     path.write_bytes(data)
 
 
-def _other_bits(step):
-    """Damage inside a file too large for a CRC: the arrays' own checksums must tell."""
+def _list_of_other_files(step):
+    (step / "files.json").write_text('{"a": 1}')
+
+
+def _folder_in_place_of_a_file(step):
+    """What is there cannot be read: an `OSError`, as of a disk that fails."""
     (step / "files.json").unlink()
-    path = step / "contents" / "data.json"
-    contents = json.loads(path.read_text())
-    contents["items"]["slow"]["blocks/w"]["checksum"] ^= 1
-    path.write_text(json.dumps(contents))
+    (step / "files.json").mkdir()
+
+
+def _contents(change):
+    def damage(step):
+        (step / "files.json").unlink()
+        path = step / "contents" / "data.json"
+        contents = json.loads(path.read_text())
+        change(contents)
+        path.write_text(json.dumps(contents))
+
+    return damage
 
 
 def _largest(path):
@@ -162,9 +174,18 @@ def _largest(path):
         lambda step: _truncate(step / "contents" / "data.json"),
         lambda step: shutil.rmtree(step / "position"),
         lambda step: [p.write_bytes(b"") for p in _files(step)],
-        lambda step: _other_bits(step),
+        # damage inside a file too large for a CRC: the arrays' own checksums must tell
+        _contents(lambda c: c["items"]["slow"]["blocks/w"].update(checksum=1)),
+        _contents(lambda c: c["items"]["slow"]["blocks/w"].pop("checksum")),
+        _contents(lambda c: c.pop("items")),
+        _contents(lambda c: c.update(format="1")),
+        _list_of_other_files,
+        _folder_in_place_of_a_file,
     ],
-    ids=["truncated", "flipped", "optimizer", "json", "missing", "emptied", "bits"],
+    ids=[
+        *("truncated", "flipped", "optimizer", "json", "missing", "emptied", "bits"),
+        *("no checksum", "no items", "format", "list", "unreadable"),
+    ],
 )
 def test_broken_newest_is_set_aside_and_the_previous_used(copy, damage):
     damage(copy / "5")
