@@ -267,6 +267,8 @@ def _load(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     try:
         missing = [item for item in wanted if not (path / item).is_dir()]
         reason = f"{missing[0]} is missing" if missing else inventory.damage(path, wanted)
+    except PermissionError:  # to be mended, not passed over
+        raise
     except OSError as error:  # a disk that fails may still give an older one
         raise CorruptCheckpoint(path, _first_line(error)) from error
     if reason:

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from hope_jax.checkpoint import CheckpointManager, Snapshot, WriteFailed
+from hope_jax.checkpoint import CheckpointManager, Snapshot, WriteFailed, inventory
 from hope_jax.checkpoint.storage import read_arrays, read_json
 from hope_jax.nested import LevelState
 
@@ -198,6 +198,16 @@ def test_broken_newest_is_set_aside_and_the_previous_used(copy, damage):
     again.save(make_snapshot(5))
     again.close()
     assert_same(CheckpointManager(copy).restore(like()), make_snapshot(5))
+
+
+def test_what_may_not_be_read_is_no_damage(copy, monkeypatch):
+    def refused(folder, items):
+        raise PermissionError(13, "Permission denied", str(folder / "files.json"))
+
+    monkeypatch.setattr(inventory, "damage", refused)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        CheckpointManager(copy).restore(like())
+    assert sorted(p.name for p in copy.iterdir()) == ["3", "4", "5"]
 
 
 def test_every_truncated_file_is_noticed_or_harmless(copy):
