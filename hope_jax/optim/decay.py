@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax
 
 from hope_jax.nested.paths import flatten
 
-# Arrays that are vectors by meaning, whatever their rank (one per head, say).
-_NOT_MATRICES = ("bias", "scale", "norm")
+# By the names that layers give. The rank does not tell: vectors have an axis of heads, and
+# all parameters below `blocks` one of layers.
+_DECAYS = re.compile(
+    r"w_\w+"  # projections and recurrent matrices
+    r"|conv|conv_(?!bias$)\w+"  # taps of convolutions
+    r"|table|head"  # embedding and output
+    r"|(left|view)_\w+"  # projections of fast weights
+)
 
 
 def decays(params: Any) -> Any:
-    """Which parameters decay: matrices, among them initial states of memories.
+    """Which parameters of the language model decay, by their names; True for those that do.
 
-    Scales of norms and biases do not. Parameters below `blocks` are stacked over layers;
-    that leading axis does not count.
+    These do, wherever they stand:
+
+    - matrices of projections, `w_*`, with those of gates, of rates and of recurrence;
+    - taps of short convolutions, `conv` and `conv_*`, which are ordinary weights in published
+      code;
+    - the embedding `table` and the `head`;
+    - `left_*` and `view_*`, which project what fast weights learn.
+
+    All else does not: biases (`b_*`, `*_bias`), norms (`scale`, `*_scale`, `*_norm`), vectors
+    per head or channel (RWKV-7's `decay`, `rate`, `bonus` and `shift_*`, Mamba's `log_rate`
+    and `skip`, `mix`), `persistent` tokens, and the initial states of memories, `memory_*`:
+    where learning within a context starts is not a size to keep small. A name that is not
+    above does not decay.
 
     >>> leaf = jax.ShapeDtypeStruct((4, 8), "float32")
-    >>> decays({"embed": {"table": leaf}, "blocks": {"norm": {"scale": leaf}}})
-    {'blocks': {'norm': {'scale': False}}, 'embed': {'table': True}}
+    >>> decays({"embed": {"table": leaf}, "blocks": {"mixer": {"b_gates": leaf, "w_q": leaf}}})
+    {'blocks': {'mixer': {'b_gates': False, 'w_q': True}}, 'embed': {'table': True}}
     """
-
-    def decay(path: str, leaf: Any) -> bool:
-        *folders, name = path.split("/")
-        rank = leaf.ndim - ("blocks" in folders)
-        return rank >= 2 and not any(word in name for word in _NOT_MATRICES)
-
+    names = [path.rsplit("/", 1)[-1] for path in flatten(params)]
     return jax.tree.unflatten(
-        jax.tree.structure(params),
-        [decay(path, leaf) for path, leaf in flatten(params).items()],
+        jax.tree.structure(params), [_DECAYS.fullmatch(name) is not None for name in names]
     )

@@ -1,13 +1,9 @@
-"""Learning rates and weight decay."""
+"""Learning rates."""
 
 import numpy as np
-import pytest
 
-from hope_jax.config import LevelConfig, ModelConfig, OptimConfig, override
-from hope_jax.models import abstract_params
-from hope_jax.nested.paths import flatten
+from hope_jax.config import LevelConfig, OptimConfig
 from hope_jax.optim import learning_rate
-from hope_jax.optim.decay import decays
 
 CONFIG = OptimConfig(lr=2.0, end_lr=0.1, warmup=4, levels=(LevelConfig(4, lr_factor=0.5),))
 
@@ -37,13 +33,3 @@ def test_slow_levels_follow_the_same_curve_at_their_own_steps():
 def test_a_run_shorter_than_its_warm_up_never_reaches_the_peak():
     rates = [float(learning_rate(OptimConfig(lr=1.0, warmup=100), 5)(n)) for n in range(5)]
     np.testing.assert_allclose(rates, np.arange(1, 6) / 100, rtol=1e-6)
-
-
-@pytest.mark.parametrize("mixer", ["attention"])
-def test_matrices_of_the_model_decay_and_scales_do_not(mixer):
-    config = override(ModelConfig(), {"mixer": mixer, "cms.variant": "independent"})
-    mask = flatten(decays(abstract_params(config)))
-    assert mask["embed/table"] and mask["blocks/cms/period_1/w_in"]
-    assert not mask["final_norm/scale"] and not mask["blocks/cms/period_1/norm_scale"]
-    spared = {path.split("/")[-1] for path, decay in mask.items() if not decay}
-    assert spared <= {"scale", "norm_scale", "read_norm", "mix", "b_eta", "b_alpha", "b_mu"}
