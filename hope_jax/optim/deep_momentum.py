@@ -15,7 +15,7 @@ from hope_jax.nested.paths import flatten
 from hope_jax.optim import checks
 from hope_jax.optim.matrices import Dims, by_path, matrix_view
 from hope_jax.optim.mixed import matrices_and_rest
-from hope_jax.optim.precision import like, wide_type, zeros
+from hope_jax.optim.precision import like, wide_type, widen, zeros
 from hope_jax.optim.unit import unit
 
 
@@ -140,7 +140,8 @@ def scale_by_deep_momentum(
                 "w_out": jnp.zeros((*batch, hidden, Z), dtype),
             }
         level_state = levels.init(memory) if memory else ()
-        return DeepMomentumState(zeros(params), memory, level_state, value_tx.init(params))
+        value = value_tx.init(widen(params))
+        return DeepMomentumState(zeros(params), memory, level_state, value)
 
     def loss(memory, pairs):
         total = 0.0
@@ -150,7 +151,7 @@ def scale_by_deep_momentum(
                 each = 0.5 * jnp.square(read - target)
             else:
                 each = -read * target
-            total += jnp.sum(each) / key.shape[-2]
+            total += jnp.sum(each) / max(key.shape[-2], 1)
         return total
 
     def update(
@@ -159,7 +160,9 @@ def scale_by_deep_momentum(
         params: optax.Params | None = None,
         **extra: Any,
     ) -> tuple[optax.Updates, DeepMomentumState]:
-        values, value_state = value_tx.update(updates, state.value, params, **extra)
+        values, value_state = value_tx.update(
+            widen(updates), state.value, widen(params), **extra
+        )
         new = jax.tree.map(lambda t, g: trace * t + g.astype(t.dtype), state.trace, updates)
         if not state.memory:
             return updates, state
@@ -171,7 +174,7 @@ def scale_by_deep_momentum(
             key, length = unit(view(now[path]), -1)
             target, _ = unit(view(values[path]).astype(key.dtype), -1)
             if objective == "ones":
-                target = jnp.full_like(key, key.shape[-1] ** -0.5)
+                target = jnp.full_like(key, max(key.shape[-1], 1) ** -0.5)
             asked = key if objective == "ones" else unit(view(old[path]), -1)[0]
             pairs[path] = asked, target
             reads[path] = key, length, back

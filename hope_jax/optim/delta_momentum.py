@@ -11,7 +11,7 @@ import optax
 from hope_jax.optim import checks
 from hope_jax.optim.matrices import Dims, map_matrices
 from hope_jax.optim.mixed import matrices_and_rest
-from hope_jax.optim.precision import like, zeros
+from hope_jax.optim.precision import like, widen, zeros
 from hope_jax.optim.unit import unit
 
 _STEPS = {"normalized": 0.5, "proximal": 1.0, "literal": 1.0}
@@ -106,7 +106,7 @@ def scale_by_delta_momentum(
 
     def init(params: optax.Params) -> DeltaMomentumState:
         checks.matrices(rule, dims, params)
-        return DeltaMomentumState(zeros(params), value_tx.init(params))
+        return DeltaMomentumState(zeros(params), value_tx.init(widen(params)))
 
     def write(m_KZ, g_KZ, v_KZ):
         unit_KZ, norm = unit(g_KZ.astype(m_KZ.dtype), (-2, -1))
@@ -125,7 +125,9 @@ def scale_by_delta_momentum(
         params: optax.Params | None = None,
         **extra: Any,
     ) -> tuple[optax.Updates, DeltaMomentumState]:
-        values, value_state = value_tx.update(updates, state.value, params, **extra)
+        values, value_state = value_tx.update(
+            widen(updates), state.value, widen(params), **extra
+        )
         momentum = map_matrices(rule, dims, write, state.momentum, updates, values)
         return like(momentum, updates), DeltaMomentumState(momentum, value_state)
 

@@ -21,6 +21,7 @@ from hope_jax.optim import checks
 from hope_jax.optim.matrices import Dims
 from hope_jax.optim.mixed import matrices_and_rest
 from hope_jax.optim.orthogonalize import QUINTIC, orthogonalize
+from hope_jax.optim.precision import in_wide_type
 
 
 class M3State(NamedTuple):
@@ -28,13 +29,15 @@ class M3State(NamedTuple):
 
     Attributes:
       memories: parameters of the levels: `fast` and `slow` momentum, and `square`, the
-        second moment of the gradient, where the rule has one. Trees like the parameters.
-      levels: state of the levels; holds the gradient summed since the slow one's boundary.
+        second moment of the gradient, where the rule has one. Trees like the parameters, in
+        float32 at least.
+      levels: state of the levels; holds the gradient summed since the slow one's boundary;
+        `()` without parameters.
       slow_step: the slow momentum orthogonalised, constant between boundaries.
     """
 
     memories: dict[str, Any]
-    levels: LevelsState
+    levels: LevelsState | tuple[()]
     slow_step: Any
 
 
@@ -248,9 +251,12 @@ def _m3(
         checks.matrices(rule, dims, params)
         zeros = jax.tree.map(jnp.zeros_like, params)
         memories = {name: jax.tree.map(jnp.copy, zeros) for name in names}
-        return M3State(memories, levels.init(memories), zeros)
+        levels_state = levels.init(memories) if jax.tree.leaves(params) else ()
+        return M3State(memories, levels_state, zeros)
 
     def update(grads, state, params=None):
+        if not state.levels:
+            return grads, state
         # Gradients of -<m, g> and, for the second moment, of -<v, g^2>.
         minus = jax.tree.map(jnp.negative, grads)
         surprise = {name: minus for name in names}
@@ -266,7 +272,7 @@ def _m3(
         )
         return updates, M3State(memories, levels_state, slow_step)
 
-    return optax.GradientTransformation(init, update)
+    return in_wide_type(optax.GradientTransformation(init, update))
 
 
 def _average(beta: float) -> optax.GradientTransformation:

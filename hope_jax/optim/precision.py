@@ -19,6 +19,11 @@ def zeros(params: optax.Params) -> optax.Params:
     return jax.tree.map(lambda x: jnp.zeros_like(x, dtype=wide_type(x)), params)
 
 
+def widen(tree: Any) -> Any:
+    """The tree in the types that its state has."""
+    return jax.tree.map(lambda x: x.astype(wide_type(x)), tree)
+
+
 def like(made: Any, updates: optax.Updates) -> optax.Updates:
     """`made` in the types of `updates`."""
     return jax.tree.map(lambda m, g: m.astype(g.dtype), made, updates)
@@ -37,11 +42,8 @@ def in_wide_type(
     """
     tx = optax.with_extra_args_support(tx)
 
-    def wide(tree):
-        return jax.tree.map(lambda x: x.astype(wide_type(x)), tree)
-
     def update(updates, state, params=None, **extra):
-        made, state = tx.update(wide(updates), state, wide(params), **extra)
+        made, state = tx.update(widen(updates), state, widen(params), **extra)
         return like(made, updates), state
 
-    return optax.GradientTransformationExtraArgs(lambda p: tx.init(wide(p)), update)
+    return optax.GradientTransformationExtraArgs(lambda p: tx.init(widen(p)), update)
