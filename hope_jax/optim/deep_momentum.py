@@ -54,10 +54,14 @@ def scale_by_deep_momentum(
         M(u) = u + tanh(u W_in) W_out / sqrt(hidden)
 
     An update first writes the memory by gradient descent on its own objective, then gives
-    M(u) for the new momentum, with the momentum's row lengths, as a whole of root mean
-    square one. `W_out` starts at zero: a fresh memory passes the normalised momentum on.
-    Nothing depends on the scale of gradients, and `W_out` stays below `2 rate / (1 - decay)`,
-    because keys, values and hidden layers are no longer than one.
+    M(u) for the new momentum, each row times the length that it had in the momentum. These
+    lengths are scaled so that u itself would come out with root mean square one over the
+    matrix. `W_out` starts at zero: a fresh memory passes the normalised momentum on. What it
+    learns changes the size too: with gradients that persist, "l2" stays near one, while
+    "dot" and "ones" grow to about two or three at the defaults. `match_rms` sets the size,
+    as it does in `deep_momentum`. Nothing depends on the scale of gradients, and `W_out`
+    stays below `2 rate / (1 - decay)`, because keys, values and hidden layers are no longer
+    than one.
 
     Objectives, minimised with steps of size `rate`, mean over rows:
 

@@ -176,6 +176,16 @@ def test_comes_to_a_lower_loss_on_a_noisy_regression():
     assert losses["deep"] < 0.5 * losses["descent"]
 
 
+def test_size_is_one_at_first_and_grows_with_what_dot_and_ones_add():
+    noise = jax.random.normal(jax.random.key(1), (300, 32, 16))
+    grads = gradients(1, (32, 16)) + 0.3 * noise
+    for objective, low, high in (("l2", 0.9, 1.0), ("dot", 2.0, 3.0), ("ones", 1.5, 3.0)):
+        made, _ = run(scale_by_deep_momentum(hidden=16, objective=objective), grads)
+        sizes = jnp.sqrt(jnp.mean(made**2, axis=(-2, -1)))
+        np.testing.assert_allclose(sizes[0], 1.0, rtol=1e-3)
+        assert low < sizes[-1] < high, objective
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
