@@ -2,7 +2,7 @@
 
 from hope_jax.optim.deep_momentum import deep_momentum, scale_by_deep_momentum
 from hope_jax.optim.delta_momentum import delta_momentum, scale_by_delta_momentum
-from hope_jax.optim.dgd import dgd
+from hope_jax.optim.dgd import check_inputs, dgd
 from hope_jax.optim.feature_momentum import scale_by_feature_momentum
 from hope_jax.optim.generalized_momentum import scale_by_generalized_momentum
 from hope_jax.optim.layer_inputs import apply_with_inputs
@@ -17,6 +17,7 @@ from hope_jax.optim.schedules import learning_rate, start_at
 
 __all__ = [
     "apply_with_inputs",
+    "check_inputs",
     "deep_momentum",
     "delta_momentum",
     "dgd",

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hope_jax.nested.paths import flatten, path_name
+from hope_jax.nested.paths import flatten
 from hope_jax.optim import checks
 from hope_jax.optim.precision import wide_type, zeros
 
@@ -56,8 +56,10 @@ def dgd(
     `update` needs `params` and the extra argument `inputs`: a pytree with, at the path of a
     weight matrix `[..., K, Z]`, what its layer was given: `[..., K]` (one token) or
     `[..., N, K]`, with the leading axes of the weight. `hope_jax.optim.apply_with_inputs`
-    collects them from a Linen module. All arithmetic is in float32 at least; updates have
-    the type of the parameters.
+    collects them from a Linen module. Inputs at other paths are left alone, because the
+    parameters may be a part, of a level or an optax partition, and the inputs those of the
+    whole model: where you name paths yourself, `check_inputs` compares them once.
+    All arithmetic is in float32 at least; updates have the type of the parameters.
 
     Parameters without inputs (None, or no such path: biases, scales) get the rule without
     `A W`: gradient descent with rate eta, which is what Eq. 56 becomes for a linear
@@ -100,7 +102,7 @@ def dgd(
     Raises:
       ValueError: an unknown `step` or `reduction`, a number out of its range (where it is
         known when tracing), no `params` or `inputs` in `update`, or inputs that do not fit
-        their weight or belong to no weight.
+        their weight.
 
     Example:
       The weights answer x with a row that the loss does not ask for (its gradient is 0).
@@ -157,6 +159,33 @@ def dgd(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def check_inputs(params: Any, inputs: Any) -> None:
+    """Raise unless all inputs belong to parameters and fit them.
+
+    `dgd` cannot tell a name that is wrong from one of another part of the model. This can,
+    given the whole of it.
+
+    Args:
+      params: all parameters, or their shapes.
+      inputs: as for `dgd`.
+
+    Raises:
+      ValueError: inputs at a path that no parameter has, or of another shape.
+
+    >>> check_inputs({"a": {"kernel": jnp.ones((3, 2))}}, {"a": {"kernal": jnp.ones(3)}})
+    Traceback (most recent call last):
+    ValueError: inputs are at 'a/kernal', but the parameters at 'a/kernel'; give inputs the ...
+    """
+    weights = flatten(params)
+    unknown = {path: x for path, x in flatten(inputs).items() if path not in weights}
+    if unknown:
+        raise ValueError(
+            f"inputs are at {_some(unknown)}, but the parameters at {_some(weights)}; give "
+            f"inputs the structure of the parameters, or inputs={{}} if no layer has any"
+        )
+    _inputs_of(params, inputs)
+
+
 def _write(g, w, s, x, eta, alpha, mu, step, reduction):
     """The change of one weight `[..., K, Z]`, and its momentum."""
     kept, dtype = w.dtype, wide_type(w)
@@ -205,19 +234,12 @@ def _solve(rate: jax.Array, y: jax.Array, r: jax.Array) -> jax.Array:
 
 
 def _inputs_of(params: Any, inputs: Any) -> list[jax.Array | None]:
-    """Inputs in the order of the leaves of `params`, checked.
+    """Inputs in the order of the leaves of `params`, their shapes checked.
 
     Matched by path, because `params` may hold a part only: that of an optax partition
     (the rest masked) or that of a level.
     """
     given, weights = flatten(inputs), flatten(params)
-    masked = jax.tree.leaves_with_path(params, is_leaf=_is_masked)
-    known = weights.keys() | {path_name(keys) for keys, _ in masked}
-    if given and not given.keys() & known:
-        raise ValueError(
-            f"inputs are at {_some(given)}, but the parameters at {_some(weights)}; give "
-            f"inputs the structure of the parameters, or inputs={{}} if no layer has any"
-        )
     found = []
     for path, w in weights.items():
         x = given.get(path)
@@ -238,10 +260,6 @@ def _misfit(path: str, x: tuple[int, ...], w: tuple[int, ...]) -> str:
         return start + "only matrices [..., K, Z] have inputs, so give None"
     many = ", ".join(map(str, (*w[:-2], "N", w[-2])))
     return start + f"give {w[:-1]} for one token or ({many}) for N of them"
-
-
-def _is_masked(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)
 
 
 def _some(leaves: dict[str, Any]) -> str:

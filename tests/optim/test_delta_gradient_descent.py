@@ -8,7 +8,8 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from hope_jax.optim import apply_with_inputs, dgd
+from hope_jax.nested import Level, Levels
+from hope_jax.optim import apply_with_inputs, check_inputs, dgd
 
 K, Z = 6, 5
 STEPS = ("proximal", "paper", "gradient")
@@ -363,5 +364,25 @@ def test_missing_arguments():
         rule.update(params, rule.init(params), params)
     with pytest.raises(ValueError, match="needs them: update.gradients, state, params"):
         rule.update(params, rule.init(params), inputs={})
-    with pytest.raises(ValueError, match="inputs are at 'params/w', but the parameters at 'w'"):
-        rule.update(params, rule.init(params), params, inputs={"params": {"w": jnp.ones(K)}})
+
+
+def test_names_of_inputs_are_checked_against_the_whole_model():
+    params = {"w": jnp.ones((K, Z)), "b": jnp.ones(Z)}
+    check_inputs(params, {"w": jnp.ones(K), "b": None})
+    check_inputs(jax.eval_shape(lambda: params), {"w": jnp.ones(K)})
+    for inputs in ({"params": {"w": jnp.ones(K)}}, {"w": jnp.ones(K), "v": jnp.ones(K)}):
+        wrong = "v" if "v" in inputs else "params/w"
+        with pytest.raises(ValueError, match=f"inputs are at '{wrong}', but the parameters"):
+            check_inputs(params, inputs)
+    with pytest.raises(ValueError, match="inputs of 'w' have shape"):
+        check_inputs(params, {"w": jnp.ones(Z)})
+
+
+def test_a_level_without_inputs_leaves_those_of_others_alone():
+    params = {"w": jnp.ones((K, Z)), "scale": jnp.ones(Z)}
+    levels = Levels((Level("w", 1, dgd(0.5), "w"), Level("rest", 1, dgd(0.5))))
+    inputs = {"w": jnp.ones((3, K))}
+    got, _, _ = levels.step(params, levels.init(params), params, inputs=inputs)
+    np.testing.assert_allclose(got["scale"], 0.5)
+    want = one(dgd(0.5), params["w"], params["w"], inputs["w"])
+    np.testing.assert_allclose(got["w"], want, rtol=1e-6)
