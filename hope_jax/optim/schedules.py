@@ -7,8 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from hope_jax.config import OptimConfig
+from hope_jax.optim.dgd import DgdState
+
+# By what their counts are for: correcting and weighing averages, or for schedules too.
+_AVERAGES = (
+    optax.EmaState,
+    optax.FactoredState,
+    optax.ScaleByAdamState,
+    optax.ScaleByAmsgradState,
+    optax.ScaleByBeliefState,
+    optax.ScaleByLionState,
+    optax.ScaleByNovogradState,
+    optax.contrib.MuonState,
+)
+_SCHEDULED = (DgdState, optax.InjectHyperparamsState, optax.InjectStatefulHyperparamsState)
 
 
 def learning_rate(
@@ -48,7 +63,12 @@ def learning_rate(
 def start_at(opt_state: Any, updates: int) -> Any:
     """A fresh optimizer state whose schedules stand as after `updates` updates.
 
-    What the optimizer averages still knows that it has seen nothing.
+    What the optimizer averages still knows that it has seen nothing. Moved are the counts that
+    schedules read: those of states that hold nothing else (a learning rate, a weight decay, a
+    schedule in `optax.inject_hyperparams`), of `inject_hyperparams` itself, and of `dgd`.
+
+    Raises:
+      ValueError: a state whose count may be either, such as that of `optax.contrib.prodigy`.
 
     >>> tx = optax.adam(optax.linear_schedule(1.0, 0.0, 10))
     >>> state = start_at(tx.init({"w": jnp.ones(2)}), 4)
@@ -57,10 +77,19 @@ def start_at(opt_state: Any, updates: int) -> Any:
     """
 
     def move(part):
-        if not isinstance(part, optax.ScaleByScheduleState):
+        if not _counts(part) or isinstance(part, _AVERAGES):
             return part
-        return part._replace(count=jnp.asarray(updates, jnp.int32))
+        if part._fields != ("count",) and not isinstance(part, _SCHEDULED):
+            raise ValueError(
+                f"start_at does not know whether a schedule reads the count of "
+                f"{type(part).__name__}; give the schedule to optax.scale_by_schedule or to "
+                f"optax.inject_hyperparams"
+            )
+        inside = {name: start_at(getattr(part, name), updates) for name in part._fields}
+        return part._replace(**inside | {"count": jnp.asarray(updates, jnp.int32)})
 
-    return jax.tree.map(
-        move, opt_state, is_leaf=lambda part: isinstance(part, optax.ScaleByScheduleState)
-    )
+    return jax.tree.map(move, opt_state, is_leaf=_counts)
+
+
+def _counts(part: Any) -> bool:
+    return "count" in getattr(part, "_fields", ())

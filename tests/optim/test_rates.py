@@ -1,9 +1,12 @@
 """Learning rates."""
 
+import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 
 from hope_jax.config import LevelConfig, OptimConfig
-from hope_jax.optim import learning_rate
+from hope_jax.optim import dgd, learning_rate, start_at
 
 CONFIG = OptimConfig(lr=2.0, end_lr=0.1, warmup=4, levels=(LevelConfig(4, lr_factor=0.5),))
 
@@ -33,3 +36,39 @@ def test_slow_levels_follow_the_same_curve_at_their_own_steps():
 def test_a_run_shorter_than_its_warm_up_never_reaches_the_peak():
     rates = [float(learning_rate(OptimConfig(lr=1.0, warmup=100), 5)(n)) for n in range(5)]
     np.testing.assert_allclose(rates, np.arange(1, 6) / 100, rtol=1e-6)
+
+
+HALVING = lambda count: 0.5**count
+SCHEDULED = {
+    "rate": lambda: optax.sgd(HALVING),
+    "weight_decay": lambda: optax.adamw(HALVING, weight_decay=HALVING),
+    "dgd": lambda: dgd(HALVING, momentum=0.9),
+    "inject": lambda: optax.inject_hyperparams(optax.sgd)(HALVING),
+    "inject_inner": lambda: optax.inject_hyperparams(
+        lambda decay: optax.sgd(HALVING, momentum=decay)
+    )(decay=HALVING),
+    "muon": lambda: optax.contrib.muon(HALVING),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
+def test_start_at_moves_every_schedule(name):
+    """Three halvings later the step is an eighth. A first step reads no momentum."""
+    params = {"w": jnp.eye(2)}
+    tx = SCHEDULED[name]()
+    update = lambda state: tx.update(params, state, params, **extra)[0]["w"]
+    extra = {"inputs": {}} if name == "dgd" else {}
+    fresh = tx.init(params)
+    if name == "weight_decay":  # Adam's own step apart
+        bare = optax.adamw(HALVING, weight_decay=0.0)
+        step = bare.update(params, bare.init(params), params)[0]["w"]
+        first, later = update(fresh) - step, update(start_at(fresh, 3)) - step / 8
+        np.testing.assert_allclose(later, first / 64, atol=1e-6)
+    else:
+        np.testing.assert_allclose(update(start_at(fresh, 3)), update(fresh) / 8, rtol=1e-6)
+
+
+def test_start_at_refuses_a_count_that_it_does_not_know():
+    state = optax.contrib.prodigy(HALVING).init({"w": jnp.eye(2)})
+    with pytest.raises(ValueError, match="reads the count of ProdigyState"):
+        start_at(state, 3)
