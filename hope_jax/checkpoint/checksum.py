@@ -42,7 +42,7 @@ def on_device(x: jax.Array) -> jax.Array:
     place = jnp.zeros(words.shape, jnp.uint32)
     step = 1
     for axis in reversed(range(words.ndim)):
-        place += step * jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+        place += np.uint32(step) * jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
         step = step * words.shape[axis] % 2**32
     return jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
 

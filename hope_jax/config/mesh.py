@@ -59,10 +59,12 @@ class MeshConfig:
         rest, over = divmod(devices, data * self.tensor)
         fsdp = max(rest, 1) if self.fsdp is None else self.fsdp
         shape = (data, fsdp, self.tensor)
+        remedy = f"choose numbers that multiply to {devices}, or leave mesh.fsdp at None"
+        if self.fsdp is None:
+            remedy = f"choose data and tensor whose product divides {devices}"
         require(
             math.prod(shape) == devices and not (self.fsdp is None and over),
             f"mesh data {data} x fsdp {fsdp} x tensor {self.tensor} is {math.prod(shape)} "
-            f"devices, and there are {devices}; choose numbers that multiply to {devices}, or "
-            "leave mesh.fsdp at None",
+            f"devices, and there are {devices}; {remedy}",
         )
         return shape

@@ -18,9 +18,9 @@ from hope_jax.parallel.rules import AXES, RULES, parts
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Mesh with axes `data`, `fsdp`, `tensor`, laid out for the network between devices.
 
-    Only `data` crosses slices. One process may use fewer devices than it has, where the
-    configuration names all three numbers; of several processes, each would wait for the
-    others.
+    Only `data` crosses slices. One process with one slice uses the first devices alone where
+    the configuration names `fsdp` (`data` is then one unless it is named too) and the numbers
+    need no more; of several processes, each would wait for the others.
 
     Args:
       config: the numbers.

@@ -231,7 +231,7 @@ def find_slice(name: str) -> Slice:
         count, left = divmod(int(size), chip.counted)
         topology = None if left else _topology(count, chip.dims)
         if topology is None:
-            sizes = [n for n in range(1, 1025) if _topology(n, chip.dims)]
+            sizes = [n for n in range(1, chip.largest + 1) if _topology(n, chip.dims)]
             near = sorted(sizes, key=lambda n: abs(n - count))[:3]
             listed = ", ".join(f"{chip.name}-{n * chip.counted}" for n in sorted(near))
             unit = "cores, two a chip" if chip.counted == 2 else "chips"
@@ -245,6 +245,11 @@ def find_slice(name: str) -> Slice:
         raise ValueError(
             f"slice {name!r} has {found.chips} chips; the largest slice of {chip.name} has "
             f"{chip.largest}. Use several slices"
+        )
+    if found.chips % found.hosts:
+        raise ValueError(
+            f"slice {name!r} has {found.chips} chips, which hosts of {CHIPS_PER_HOST} chips do "
+            "not make; give a topology with a multiple of that"
         )
     return found
 

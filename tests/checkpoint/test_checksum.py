@@ -7,6 +7,11 @@ import numpy as np
 from hope_jax.checkpoint.checksum import checksums, on_device, on_host
 
 
+def test_places_may_be_beyond_what_an_int32_holds():
+    shape = jax.ShapeDtypeStruct((2, 40_000, 65_536), jnp.float32)
+    assert jax.eval_shape(on_device, shape).dtype == jnp.uint32
+
+
 def test_checksum_sees_every_change_and_is_the_same_on_host_and_device():
     x = jax.random.normal(jax.random.key(0), (5, 7))
     whole = checksums({"x": x})["x"]

@@ -27,7 +27,8 @@ def test_what_is_left_open_is_filled_in(config, devices, slices, shape):
     [
         (MeshConfig(tensor=3), 8, 1, "tensor 3 is 6 devices, and there are 8"),
         (MeshConfig(tensor=16), 8, 1, "tensor 16 is 16 devices, and there are 8"),
-        (MeshConfig(data=2, fsdp=2), 8, 1, "is 4 devices, and there are 8"),
+        (MeshConfig(data=2, fsdp=2), 8, 1, "is 4 devices, and there are 8.*leave mesh.fsdp at"),
+        (MeshConfig(data=3), 8, 1, "there are 8; choose data and tensor whose product divides"),
         (MeshConfig(data=3), 8, 2, "not a multiple of the 2 slices"),
     ],
 )
@@ -51,6 +52,7 @@ def test_a_mesh_of_all_devices_or_of_some():
     some = make_mesh(MeshConfig(data=2, fsdp=1))
     assert [d.id for d in some.devices.flat] == [0, 1]
     assert describe_mesh(some) == "data 2 x fsdp 1 x tensor 1 (2 of 8 devices)"
+    assert dict(make_mesh(MeshConfig(fsdp=4)).shape) == {"data": 1, "fsdp": 4, "tensor": 1}
     with pytest.raises(ValueError, match="is 16 devices, and there are 8"):
         make_mesh(MeshConfig(fsdp=16))
     assert make_mesh(MeshConfig(), jax.devices()[:2]).size == 2
