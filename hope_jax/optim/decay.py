@@ -16,6 +16,7 @@ _DECAYS = re.compile(
     r"|conv|conv_(?!bias$)\w+"  # taps of convolutions
     r"|table|head"  # embedding and output
     r"|(left|view)_\w+"  # projections of fast weights
+    r"|(memory|generator)_(in|out|value|rate|beta|[ykq]|\d+)"  # where memories start
 )
 
 
@@ -28,13 +29,13 @@ def decays(params: Any) -> Any:
     - taps of short convolutions, `conv` and `conv_*`, which are ordinary weights in published
       code;
     - the embedding `table` and the `head`;
-    - `left_*` and `view_*`, which project what fast weights learn.
+    - `left_*` and `view_*`, which project what fast weights learn;
+    - the initial states of memories, `memory_*` and `generator_*`, which are matrices like
+      those of layers.
 
     All else does not: biases (`b_*`, `*_bias`), norms (`scale`, `*_scale`, `*_norm`), vectors
     per head or channel (RWKV-7's `decay`, `rate`, `bonus` and `shift_*`, Mamba's `log_rate`
-    and `skip`, `mix`), `persistent` tokens, and the initial states of memories, `memory_*`:
-    where learning within a context starts is not a size to keep small. A name that is not
-    above does not decay.
+    and `skip`, `mix`), and `persistent` tokens. A name that is not above does not decay.
 
     >>> leaf = jax.ShapeDtypeStruct((4, 8), "float32")
     >>> decays({"embed": {"table": leaf}, "blocks": {"mixer": {"b_gates": leaf, "w_q": leaf}}})

@@ -15,6 +15,9 @@ DECAY = """
     w_alpha w_beta w_eta w_mu w_rate w_retention w_momentum
     w_decay_in w_decay_out w_rate_in w_rate_out w_gate_in w_gate_out
     conv conv_q conv_k conv_v conv_rate conv_query conv_key conv_shared
+    memory_0 memory_1 memory_in memory_out memory_value memory_rate
+    memory_y memory_q memory_k memory_beta
+    generator_in generator_value generator_rate
     left_period_4_w_in left_period_4_w_gate left_period_4_w_out view_period_4
 """.split()
 SPARED = """
@@ -26,8 +29,6 @@ SPARED = """
     decay rate bonus rate_scale removal_scale
     shift_r shift_k shift_v shift_decay shift_rate shift_gate
     persistent
-    memory_0 memory_1 memory_in memory_out memory_value memory_rate
-    memory_y memory_q memory_k memory_beta
 """.split()
 
 
@@ -59,6 +60,7 @@ OPTIONS = {
         "mixer.momentum": "titans",
         "mixer.conv_placement": "shared",
     },
+    "two_chunks": {"mixer.chunk": 16, "mixer.memory_chunk": 64},
     "memora": {"mixer": "memora"},
     "ttt_linear": {"mixer": "ttt_linear"},
 }
