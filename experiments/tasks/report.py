@@ -6,7 +6,8 @@
 
 Every model stands at the learning rate with the fewest wrong answers, mean over seeds, and the
 lowest and highest in brackets where they differ; after a slash the same of the tests (such as
-longer texts). `runs.json` beside the page has all figures of all runs.
+longer texts). A cell of fewer runs than others says how many. `runs.json` beside the page has
+all figures of all runs.
 """
 
 from __future__ import annotations
@@ -18,10 +19,25 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from hope_jax.data.tasks.languages import LANGUAGES
 from hope_jax.sweeps.collect import Run, differing, find_runs
 from hope_jax.sweeps.report import Group, at_best, group, kept, origin, spread
 
-NAMES = {"self_modifying": "HOPE", "attention": "Transformer++"}
+NAMES = {
+    "self_modifying": "HOPE",
+    "attention": "Transformer++",
+    "linear_attention": "linear attention",
+    "delta_net": "DeltaNet",
+    "gated_delta_net": "Gated DeltaNet",
+    "retnet": "RetNet",
+    "comba": "Comba",
+    "rwkv7": "RWKV-7",
+    "titans": "Titans",
+    "ttt_linear": "TTT-Linear",
+    "dla": "deep linear attention",
+    "lstm": "LSTM",
+    "srwm": "SRWM",
+}
 RATE = "optim.lr"
 
 
@@ -63,6 +79,8 @@ def page(folder: Path, out: Path) -> str:
         (model_of(one.runs[0]), task_of(one.runs[0])): one for one in best
     }
     tasks = list(dict.fromkeys(task_of(run) for run in runs))
+    tasks.sort(key=lambda task: [*LANGUAGES].index(task) if task in LANGUAGES else 0)
+    seeds = max(len(one.runs) for one in cells.values())
     models = sorted(
         dict.fromkeys(model_of(run) for run in runs),
         key=lambda model: (
@@ -73,7 +91,7 @@ def page(folder: Path, out: Path) -> str:
     )
     lines = [["model", *tasks], ["---"] + ["---:"] * len(tasks)]
     for model in models:
-        lines.append([model, *(_cell(cells.get((model, task))) for task in tasks)])
+        lines.append([model, *(_cell(cells.get((model, task)), seeds) for task in tasks)])
     chance = [
         f"{100 * next(r for r in runs if task_of(r) == task).summary['held_out']['chance']:.1f}"
         for task in tasks
@@ -88,7 +106,7 @@ def page(folder: Path, out: Path) -> str:
         [
             f"# {folder.name}\n",
             f"Right answers in percent, {len(runs)} runs; held-out examples"
-            + (f", and after slashes under {', then '.join(tests)}" if tests else "")
+            + (f", and after slashes (rings) under {', then '.join(tests)}" if tests else "")
             + ".\n",
             *(f"| {' | '.join(line)} |" for line in lines),
             "\n![right answers](right.png)\n",
@@ -102,16 +120,22 @@ def page(folder: Path, out: Path) -> str:
 def plot(
     models: Sequence[str], tasks: Sequence[str], cells: dict[tuple[str, str], Group], path: Path
 ) -> None:
-    """Right answers by task, a dot per seed."""
+    """Right answers by task, a dot per seed; a ring is the last of the tests."""
     figure = Figure(figsize=(1.6 * len(tasks) + 2, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for number, model in enumerate(models):
-        places, shares = [], []
+        color = f"C{number % 10}"
+        places, shares, rings = [], [], []
         for column, task in enumerate(tasks):
             for run in cells[model, task].runs if (model, task) in cells else ():
-                places.append(column + (number - len(models) / 2) / (1.5 * len(models)))
+                place = column + (number - len(models) / 2) / (1.5 * len(models))
+                places.append(place)
                 shares.append(100 * run.summary["held_out"]["accuracy"])
-        axes.plot(places, shares, "o", label=model, markersize=4)
+                for answers in [*run.summary.get("tests", {}).values()][-1:]:
+                    rings.append((place, 100 * answers["accuracy"]))
+        axes.plot(places, shares, "o", label=model, color=color, markersize=4)
+        if rings:
+            axes.plot(*zip(*rings, strict=True), "o", color=color, markersize=8, mfc="none")
     axes.set_xticks(range(len(tasks)), tasks)
     axes.set(ylabel="right answers, %", ylim=(-3, 103))
     axes.grid(alpha=0.3, axis="y")
@@ -123,13 +147,15 @@ def _mean(one: Group) -> float:
     return statistics.fmean(run.summary["held_out"]["accuracy"] for run in one.runs)
 
 
-def _cell(one: Group | None) -> str:
+def _cell(one: Group | None, seeds: int) -> str:
     if one is None:
         return ""
+    runs = len(one.runs)
+    few = "" if runs == seeds else f" ({runs} run{'s' * (runs > 1)})"
     parts = [[run.summary["held_out"]["accuracy"] for run in one.runs]]
     for test in one.runs[0].summary.get("tests", {}):
         parts.append([run.summary["tests"][test]["accuracy"] for run in one.runs])
-    return " / ".join(_spread([100 * share for share in part]) for part in parts)
+    return " / ".join(_spread([100 * share for share in part]) for part in parts) + few
 
 
 def _spread(shares: Sequence[float]) -> str:
