@@ -5,6 +5,7 @@ python -m hope_jax.aot.worker REQUEST.json REPORT.json
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import math
@@ -22,7 +23,7 @@ from hope_jax.aot.programs import lower_decoding, lower_training
 from hope_jax.aot.report import Report
 from hope_jax.config import TrainConfig, from_json
 from hope_jax.models import abstract_state, param_shapes
-from hope_jax.models.flops import flops_per_token
+from hope_jax.models.flops import flops_of_next_token, flops_per_token
 from hope_jax.parallel import check_batch, describe_mesh, make_mesh, use_mesh
 from hope_jax.parallel.slices import CHIPS_PER_HOST, Slice, find_slice
 
@@ -31,9 +32,12 @@ def work(request: dict[str, Any]) -> Report:
     """Compile what is asked for, and look at it."""
     config, where = from_json(request["config"]), find_slice(request["slice"])
     mesh = make_mesh(config.mesh, _devices(where, request["slices"]))
-    rows = config.data.batch // config.accumulate
-    check_batch(rows, f"data.batch {config.data.batch} / accumulate {config.accumulate}", mesh)
-    training = request["program"] == "train"
+    training, what = request["program"] == "train", f"data.batch {config.data.batch}"
+    if training:
+        what += f" / accumulate {config.accumulate}"
+    else:  # one token of all streams at once: there is nothing to accumulate
+        config = dataclasses.replace(config, accumulate=1)
+    check_batch(config.data.batch // config.accumulate, what, mesh)
     with use_mesh(mesh):
         lowered, arguments = (lower_training if training else lower_decoding)(config, mesh)
         facts = _known(config, where, request, mesh, arguments)
@@ -85,9 +89,11 @@ def _known(
     state = abstract_state(config.model, rows // config.accumulate or 1, length)
     fast = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / mesh.shape["tensor"]
     sizes.setdefault("fast state", int(fast))
-    flops = flops_per_token(config.model, length)
     tokens = config.data.batch * (length if training else 1)
-    total = tokens * (flops.training if training else flops.forward)
+    if training:
+        total = tokens * flops_per_token(config.model, length).training
+    else:
+        total = tokens * flops_of_next_token(config.model, length).forward
     wide = jax.numpy.dtype(config.model.dtype).itemsize
     weights = sum(p.size for p in param_shapes(config.model).values())
     gathered = weights * wide / mesh.shape["tensor"]

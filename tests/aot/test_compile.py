@@ -18,6 +18,7 @@ from hope_jax.config import (
     TrainConfig,
     to_json,
 )
+from hope_jax.parallel.slices import find_slice
 
 HOPE = ModelConfig(
     dim=128,
@@ -57,6 +58,22 @@ def test_tensor_parts_decoding_and_slices():
     report = compile_for(CONFIG, "v5e-4", slices=2)
     assert report.fits and (report.devices, report.hosts) == (8, 2)
     assert report.mesh == "data 2 x fsdp 4 x tensor 1"
+
+
+@pytest.mark.usefixtures("compiler")
+def test_decoding_accumulates_nothing_and_sees_all_keys():
+    attention = dataclasses.replace(HOPE, mixer=AttentionConfig(heads=4))
+    data = DataConfig(batch=4, length=256)
+    config = dataclasses.replace(CONFIG, model=attention, data=data, accumulate=4)
+    report = compile_for(config, "v5e-4", program="decode")
+    assert report.fits and report.tokens == 4
+    # of one layer: four projections, two products with the keys, those of the CMS
+    layer = 2 * 4 * 128**2 + 2 * 2 * 128 * 257 + 2 * 3 * 128 * 256
+    assert report.flops == 4 * (4 * layer + 2 * 128 * attention.vocab_rows)
+    chip = find_slice("v5e-4").chip
+    keys = 2 * 4 * 256 * 128 * 2  # and values, of all layers and one row, in bfloat16
+    traffic = 2 * report.parameters + 2 * keys
+    assert report.memory_seconds == pytest.approx(traffic / chip.bandwidth, rel=1e-3)
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ from hope_jax.config import (
     TTTMLPConfig,
 )
 from hope_jax.models import LanguageModel, abstract_params, flops_per_token
+from hope_jax.models.flops import flops_of_next_token
 from hope_jax.models.in_context import in_context_losses
 
 
@@ -123,6 +124,17 @@ def test_a_window_bounds_the_cost_of_a_token():
     # 1, 2, 3 and then three times 4 keys, where one token sees 1
     more = flops_per_token(config, 6).mixer - flops_per_token(config, 1).mixer
     assert more == 3 * 4 * 32 * (18 / 6 - 1)
+
+
+@pytest.mark.parametrize("before", [0, 1, 5])
+@pytest.mark.parametrize("mixer", [AttentionConfig(), SlidingWindowConfig(window=4)])
+def test_the_next_token_sees_all_before_it(mixer, before):
+    """Written out, because a window is computed in whole blocks."""
+    config = ModelConfig(vocab_size=64, dim=32, depth=3, mixer=mixer, cms=CMSConfig(hidden=48))
+    keys = before + 1 if isinstance(mixer, AttentionConfig) else min(before + 1, 4)
+    flops = flops_of_next_token(config, before)
+    assert flops.mixer == pytest.approx(3 * (4 * 2 * 32**2 + 4 * 32 * keys))
+    assert (flops.cms, flops.head) == (3 * 6 * 32 * 48, 2 * 32 * 64)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,28 @@ def flops_per_token(config: ModelConfig, length: int) -> Flops:
     )
 
 
+def flops_of_next_token(config: ModelConfig, before: int) -> Flops:
+    """Operations of one more token after `before` tokens, not averaged over a sequence.
+
+    Attention then meets all of them, and not half of them as it does on average.
+
+    Raises:
+      ValueError: nobody has counted the operations of this mixer.
+
+    >>> from hope_jax.config import AttentionConfig
+    >>> small = ModelConfig(dim=64, depth=2, mixer=AttentionConfig())
+    >>> more = [flops_of_next_token(small, n).mixer for n in (100, 101)]
+    >>> more[1] - more[0]  # depth, two products of width 64, one more key
+    512.0
+    """
+    average = flops_per_token(config, before + 1)
+    if before == 0:
+        return average
+    shorter = flops_per_token(config, before).mixer
+    # only mixers depend on the length
+    return dataclasses.replace(average, mixer=(before + 1) * average.mixer - before * shorter)
+
+
 def _inner(config: ModelConfig, mixer: float, cms: float, head: float) -> float:
     """Backward pass through all above the cut of `hope_jax.models.in_context`.
 
