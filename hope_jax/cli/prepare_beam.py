@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> None:
         validation=0.1 if args.validation is None else args.validation,
         shard_bytes=SHARD_BYTES if args.shard_mb is None else args.shard_mb * 1_000_000,
     )
-    inside = [f.name for some in plan.files.values() for f in some if f.name.startswith(folder)]
+    within = folder.rstrip("/") + "/"
+    names = [file.name for some in plan.files.values() for file in some]
+    inside = [name for name in names if f"{name}/".startswith(within)]
     if inside:
         raise ValueError(f"{folder} holds {inside[0]}, which is input; choose a folder outside")
 

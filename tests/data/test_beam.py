@@ -275,6 +275,18 @@ def test_other_input_or_options_are_refused(lines, tmp_path, capsys):
     assert b"two" in bytes(stream(out)[0].astype(np.uint8))
 
 
+def test_only_input_within_the_folder_is_refused(tmp_path, capsys):
+    """Not that of a folder whose name goes on where this one ends."""
+    text = tmp_path / "c4-raw" / "a.txt"
+    text.parent.mkdir()
+    text.write_text("To be, or not to be. " * 99)
+    held_out = ["--validation-input", text]
+    assert prepare(tmp_path / "c4", "--input", text, *held_out) == 0
+    for folder in (text.parent, text):
+        assert prepare(folder, "--input", text) == 2
+        assert "a.txt, which is input" in capsys.readouterr().err
+
+
 def test_foreign_folders_are_safe(lines, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
