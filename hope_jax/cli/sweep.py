@@ -13,7 +13,8 @@ With `--together N`, up to N runs that differ in seeds and learning rate alone a
 in one process, which compiles once: for accelerators that a small model leaves idle. With
 --tune every value is then run with all seeds.
 
-Ctrl-C and SIGTERM let the runs at work save first; the exit status is then 130 or 143.
+Ctrl-C and SIGTERM let the runs at work save first; the exit status is then 130 or 143. It is
+2 if all runs that failed did so by a mistake, which would be one again, 1 if some may go on.
 
 examples:
   hope sweep experiments/optimizers/wikitext.py --list
@@ -90,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, or train; 1 if a run failed."""
+    """List, or train; 1 if a run failed, 2 if only by mistakes."""
     from hope_jax.config.load import split_variant
     from hope_jax.config.paths import local_path
     from hope_jax.config.sweeps import load_sweep
@@ -143,7 +144,9 @@ def run(args: argparse.Namespace) -> int:
     for ending in failed:
         print(f"failed: {ending.point.name}, see {ending.log}")
     print(f"{len(endings) - len(failed)} of {len(endings)} runs are in {folder}")
-    return 1 if failed else 0
+    if not failed:
+        return 0
+    return 2 if all(ending.status == 2 for ending in failed) else 1
 
 
 @contextlib.contextmanager

@@ -39,11 +39,13 @@ class Ending:
       point: which one.
       how: "done", "finished before", "failed", or "stopped" (and saved; it can go on).
       log: what the run printed.
+      status: with which its process ended, where it failed.
     """
 
     point: Point
     how: Literal["done", "finished before", "failed", "stopped"]
     log: Path
+    status: int | None = None
 
     @property
     def last_line(self) -> str:
@@ -211,8 +213,9 @@ class Crew:
             if not self._keep_checkpoints:
                 shutil.rmtree(self._folder / point.name / CHECKPOINTS, ignore_errors=True)
             return self._end(Ending(point, "done", log))
-        stopped = status in (128 + signal.SIGTERM, -signal.SIGTERM)
-        return self._end(Ending(point, "stopped" if stopped else "failed", log))
+        if status in (128 + signal.SIGTERM, -signal.SIGTERM):
+            return self._end(Ending(point, "stopped", log))
+        return self._end(Ending(point, "failed", log, status))
 
     def each(
         self, task: Callable[[Item], Result], items: Sequence[Item], at_once: int

@@ -17,8 +17,8 @@ def main(folders: Sequence[str]) -> int:
     """Train them; the exit status tells how it ended, as that of `hope train`."""
     from hope_jax.training.together import train_together
 
-    configs = [load_config(str(Path(folder) / CONFIG), []) for folder in folders]
     try:
+        configs = [load_config(str(Path(folder) / CONFIG), []) for folder in folders]
         outcomes = train_together(configs, folders)
     except (ValueError, OSError) as error:
         print(f"hope sweep: error: {error}", flush=True)
@@ -34,7 +34,7 @@ def main(folders: Sequence[str]) -> int:
     ]
     for line in failed:
         print(line)
-    return 1 if failed else 0
+    return 2 if failed else 0  # they diverged, and would again
 
 
 if __name__ == "__main__":

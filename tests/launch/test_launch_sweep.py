@@ -32,10 +32,12 @@ def test_an_indexed_job_has_a_pod_for_every_point(scripts):
     spec = job["spec"]
     assert spec["completions"] == 120 and spec["parallelism"] == 8
     assert spec["completionMode"] == "Indexed" and spec["backoffLimitPerIndex"] == 10
-    (rule,) = spec["podFailurePolicy"]["rules"]  # a node that was taken away is no failure
+    rule, mistake = spec["podFailurePolicy"]["rules"]  # a node taken away is no failure
     assert rule["action"] == "Ignore"
     assert rule["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert mistake["action"] == "FailIndex" and mistake["onExitCodes"]["values"] == [2]
     pod = spec["template"]["spec"]
+    assert mistake["onExitCodes"]["containerName"] == pod["containers"][0]["name"]
     assert pod["restartPolicy"] == "Never" and pod["terminationGracePeriodSeconds"] >= 300
     assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "2x4"
     (container,) = pod["containers"]

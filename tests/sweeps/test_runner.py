@@ -21,6 +21,7 @@ from hope_jax.sweeps import runner
 PROGRAM = """#!/bin/sh
 case "$7" in
   *bad*) echo "hope train: error: no data"; exit 2 ;;
+  *lost*) exit 1 ;;
   *long*) trap 'echo saved; exit 143' TERM; echo begun; while true; do sleep 0.05; done ;;
   *) printf '{"config": %s}' "$(cat "$5")" > "$7/summary.json" ;;
 esac
@@ -120,6 +121,27 @@ def test_a_refused_sweep_leaves_the_folder_as_it_was(program, tmp_path, capsys):
         assert main([*command, "--list", *more]) == 0
         states.append(capsys.readouterr().out.splitlines()[1].split(maxsplit=2)[2].strip())
     assert states == ["finished", "of another configuration"]
+
+
+@pytest.mark.parametrize(
+    "names, together, status",
+    [
+        (["bad"], 1, 2),
+        (["one", "bad", "bad2"], 1, 2),
+        (["lost"], 1, 1),
+        (["bad", "lost"], 1, 1),
+        (["bad", "bad2"], 2, 2),
+    ],
+)
+def test_only_mistakes_are_told_by_status_2(program, tmp_path, names, together, status):
+    """Which no scheduler begins again."""
+    if together > 1:  # the folders come after `-m hope_jax.sweeps.together`
+        program = tmp_path / "program"
+        program.write_text(PROGRAM.replace('"$7"', '"$3"'))
+    text = SMALL.replace('grid({"seed": [0, 1, 2]})', repr([{"name": n} for n in names]))
+    (tmp_path / "small.py").write_text(text)
+    command = ["sweep", str(tmp_path / "small.py"), "--workdir", str(tmp_path / "runs")]
+    assert main([*command, "--local", "1", "--together", str(together)]) == status
 
 
 def test_long_names_stay_in_one_piece_in_a_pipe(tmp_path, capsys):
