@@ -2,6 +2,13 @@
 
 from hope_jax.aot.hlo import Collective, find_collectives
 from hope_jax.aot.report import Report
-from hope_jax.aot.run import compile_for
+from hope_jax.aot.run import CompilerCrash, CompilerKilled, compile_for
 
-__all__ = ["Collective", "Report", "compile_for", "find_collectives"]
+__all__ = [
+    "Collective",
+    "CompilerCrash",
+    "CompilerKilled",
+    "Report",
+    "compile_for",
+    "find_collectives",
+]

@@ -17,6 +17,7 @@ from hope_jax.aot.report import Report
 from hope_jax.config import TrainConfig, to_json
 from hope_jax.parallel.slices import find_slice
 
+_OWN = ("SIGSEGV", "SIGABRT", "SIGBUS")  # how the compiler ends by a mistake of its own
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -28,6 +29,10 @@ _ENVIRONMENT = {
 
 class CompilerCrash(RuntimeError):
     """The TPU compiler ended without an answer, which is its own mistake."""
+
+
+class CompilerKilled(RuntimeError):
+    """The process of the TPU compiler was ended from outside."""
 
 
 def compile_for(
@@ -53,6 +58,7 @@ def compile_for(
       ValueError: no such slice, a mesh or batch that does not fit it, or the package libtpu
         is not installed.
       CompilerCrash: the compiler died; nothing is said about the program.
+      CompilerKilled: it was killed, which says nothing about program and compiler.
       TimeoutError: it took longer than `timeout`.
     """
     find_slice(where)
@@ -66,6 +72,7 @@ def compile_for(
         "slice": where,
         "slices": slices,
         "program": program,
+        "parent": os.getpid(),
         "keep": None if keep is None else str(Path(keep).absolute()),
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -94,6 +101,12 @@ def compile_for(
     reason = last[0] if last else "it said nothing"
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
+        if name not in _OWN:
+            why = " (by hand, or because the machine ran out of memory)"
+            raise CompilerKilled(
+                f"the process that compiled {config.name} for {where} was ended from outside "
+                f"by {name}{why if name == 'SIGKILL' else ''}; try again"
+            )
         raise CompilerCrash(
             f"the TPU compiler crashed ({name}) on {config.name} for {where}: {reason}. This "
             "says nothing about the program; try another mesh, or another version of libtpu"

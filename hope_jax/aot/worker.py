@@ -9,6 +9,7 @@ import dataclasses
 import importlib.metadata
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from hope_jax.config import TrainConfig, from_json
 from hope_jax.models import abstract_state, param_shapes
 from hope_jax.models.flops import flops_of_next_token, flops_per_token
 from hope_jax.parallel import check_batch, describe_mesh, make_mesh, use_mesh
+from hope_jax.parallel.processes import die_with_parent
 from hope_jax.parallel.slices import CHIPS_PER_HOST, Slice, find_slice
 
 
@@ -174,7 +176,10 @@ def _suspicious(collectives: list[Collective], config: TrainConfig, mesh: Mesh) 
 
 def main() -> None:
     """Read the request, write the report."""
+    die_with_parent()
     request = json.loads(Path(sys.argv[1]).read_text())
+    if os.getppid() != request["parent"]:  # it ended while this one began
+        return
     report = work(request)
     Path(sys.argv[2]).write_text(report.to_json())
 

@@ -5,6 +5,9 @@ bytes by component and at the peak, against what a program may use; the least ti
 by the chip's peak and by its memory, both by count; bytes received by kind of collective, and
 any that splitting the weights does not explain. No step time is predicted.
 
+The exit status is 0 if it fits, 1 if it does not, 2 for a mistake, and 70 if the compiler gave
+no answer: it crashed or was killed.
+
 examples:
   hope aot --config experiments/hope_1b.py --topology v5e-64
   hope aot --config experiments/hope_1b.py --topology v5p-256 --slices 2 --set mesh.tensor=2
@@ -15,10 +18,13 @@ examples:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from hope_jax.cli.arguments import add_config
+from hope_jax.cli.arguments import add_config, check_writable
+from hope_jax.cli.ending import sigterm_as_exit
+from hope_jax.cli.main import GAVE_UP, tell
 
 HELP = "compile for a TPU slice without a TPU: memory, collectives, floor of a step"
 
@@ -47,16 +53,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; exit status 1 if it does not fit."""
-    from hope_jax.aot import compile_for
+    from hope_jax.aot import CompilerCrash, CompilerKilled, compile_for
     from hope_jax.config.load import load_config
 
     if args.slices < 1:
         raise ValueError(f"--slices {args.slices}; use at least 1")
+    if args.hlo:
+        check_writable("--hlo", args.hlo)
     config = load_config(args.config, args.set)
     if sys.stderr.isatty():
         print(f"compiling for {args.topology}; this takes a minute or two", file=sys.stderr)
-    report = compile_for(
-        config, args.topology, slices=args.slices, program=args.program, keep=args.hlo
-    )
+    try:
+        with sigterm_as_exit():
+            report = compile_for(
+                config, args.topology, slices=args.slices, program=args.program, keep=args.hlo
+            )
+    except (CompilerCrash, CompilerKilled) as error:
+        if os.environ.get("HOPE_TRACEBACK") == "1":
+            raise
+        return tell("aot", error, GAVE_UP)
     print(report.to_json() if args.json else "\n".join(report.lines()))
     return 0 if report.fits else 1

@@ -5,9 +5,10 @@ A subcommand `x` is the module `hope_jax.cli.x` with `HELP`, `add_arguments(pars
 parsed here but in `args.passed_on`. This module imports nothing heavy, so
 that `hope --help` answers at once.
 
-Exit status: 0 done; 2 a mistake that the user can mend, told in one message; 75 the other
-processes of a run did not come in time; 130 and 143 stopped by Ctrl-C and by SIGTERM; 141 the
-reader of the output has gone.
+Exit status: 0 done; 1 it does not fit (`hope aot`), or runs failed (`hope sweep`); 2 a mistake
+that the user can mend, told in one message; 70 a program that does the work gave up: the TPU
+compiler, a runner of Beam; 75 the other processes of a run did not come in time; 130 and 143
+stopped by Ctrl-C and by SIGTERM; 141 the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import sys
 
 import hope_jax
 from hope_jax.cli.programs import keep_programs
+
+GAVE_UP = os.EX_SOFTWARE  # 70: no mistake of the user, in a program that others made
 
 COMMANDS = {
     "train": "train a model, or go on with a run that was stopped",
@@ -89,10 +92,10 @@ def _run(module, args: argparse.Namespace) -> int:
         return tell(args.command, error)
 
 
-def tell(command: str, error: Exception) -> int:
+def tell(command: str, error: Exception, status: int = 2) -> int:
     """Say in one message what was wrong; returns the exit status."""
     print(f"hope {command}: error: {_message(error)}", file=sys.stderr)
-    return 2
+    return status
 
 
 def _message(error: Exception) -> str:

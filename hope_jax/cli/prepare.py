@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
+
+from hope_jax.cli.ending import sigterm_as_exit
 
 HELP = "turn text into token records that training reads"
 PASSES_ON = True  # options of Beam
@@ -102,8 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
-    """Prepare the data and say what was made."""
+def run(args: argparse.Namespace) -> int | None:
+    """Prepare the data and say what was made; the exit status, None for 0."""
     from hope_jax.cli import prepare_beam
 
     args.passed_on = getattr(args, "passed_on", [])
@@ -129,7 +130,7 @@ def run(args: argparse.Namespace) -> None:
         vocab_size=vocab_size(args),
         documents=lambda: source.documents("train"),
     )
-    with tidy_end(), byte_progress("prepare", source.size()) as advance:
+    with sigterm_as_exit(), byte_progress("prepare", source.size()) as advance:
         manifest = prepare(folder, source, tokenizer, force=args.force, advance=advance)
     report(folder, manifest)
 
@@ -183,19 +184,6 @@ def _verify(args: argparse.Namespace) -> None:
         verify(folder, advance)
     shards = sum(len(info.shards) for info in manifest.splits.values())
     print(f"{folder} is what its manifest says" + (f" ({shards:,} shards)" if shards else ""))
-
-
-@contextlib.contextmanager
-def tidy_end():
-    """Let SIGTERM leave by an exception, so that what was begun is removed."""
-    import signal
-    import sys
-
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _source(args: argparse.Namespace, folder):

@@ -6,15 +6,18 @@ import argparse
 import logging
 import os
 
+from hope_jax.cli.ending import sigterm_as_exit
+from hope_jax.cli.main import GAVE_UP, tell
 
-def run(args: argparse.Namespace) -> None:
-    """Prepare the data with Apache Beam and say what was made.
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare the data with Apache Beam and say what was made; the exit status.
 
     Raises:
       ValueError: options that do not go together, or a mistake in the input.
       ImportError: Beam is not installed.
     """
-    from hope_jax.cli.prepare import report, tidy_end, vocab_size
+    from hope_jax.cli.prepare import report, vocab_size
 
     if not args.input:
         raise ValueError(
@@ -30,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     quiet = args.runner in (None, "DirectRunner")
     logging.getLogger().setLevel(logging.CRITICAL if quiet else logging.INFO)
     try:
-        from hope_jax.data.beam.pipeline import prepare_with_beam
+        from hope_jax.data.beam.pipeline import RunnerGaveUp, prepare_with_beam
         from hope_jax.data.beam.plan import SHARD_BYTES, Plan
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "apache_beam":
@@ -67,16 +70,22 @@ def run(args: argparse.Namespace) -> None:
         return make_tokenizer("sentencepiece", vocab_size=size, documents=sample)
 
     total = sum(shard.size for shard in plan.shards())
-    with tidy_end(), byte_progress("prepare", total) as advance:
-        manifest = prepare_with_beam(
-            folder,
-            plan,
-            tokenizer,
-            _options(args.runner, args.passed_on),
-            force=args.force,
-            advance=advance,
-        )
+    try:
+        with sigterm_as_exit(), byte_progress("prepare", total) as advance:
+            manifest = prepare_with_beam(
+                folder,
+                plan,
+                tokenizer,
+                _options(args.runner, args.passed_on),
+                force=args.force,
+                advance=advance,
+            )
+    except RunnerGaveUp as error:
+        if os.environ.get("HOPE_TRACEBACK") == "1":
+            raise
+        return tell("prepare", error, GAVE_UP)
     report(folder, manifest)
+    return 0
 
 
 def _options(runner: str | None, passed_on: list[str]) -> list[str]:

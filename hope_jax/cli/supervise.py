@@ -6,7 +6,6 @@ addresses and no word of what to do.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,15 +13,15 @@ import sys
 from pathlib import Path
 
 WATCHED = "HOPE_WATCHED"  # set in the environment of the process that is watched
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 
 def is_watched() -> bool:
     """Whether this process is the one that is watched; if so, it dies with its watcher."""
     if os.environ.get(WATCHED) != str(os.getppid()):
         return False
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    from hope_jax.parallel.processes import die_with_parent
+
+    die_with_parent()
     return True
 
 

@@ -28,12 +28,11 @@ examples:
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+
+from hope_jax.cli.ending import sigterm_as_exit
 
 HELP = "train all points of a sweep, or one of them by its index"
 
@@ -125,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / COMMAND).write_text(_command(args) + "\n")
     at_once, keep = args.local or 1, not args.discard_checkpoints
-    with _sigterm_as_exit():
+    with sigterm_as_exit():  # runs are in sessions of their own, and are told
         if rows is None:
             endings = run_points(
                 chosen, folder, at_once, keep_checkpoints=keep, together=args.together
@@ -147,16 +146,6 @@ def run(args: argparse.Namespace) -> int:
     if not failed:
         return 0
     return 2 if all(ending.status == 2 for ending in failed) else 1
-
-
-@contextlib.contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """SIGTERM breaks off as Ctrl-C does: runs are in sessions of their own, and are told."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _rows(points, args: argparse.Namespace):

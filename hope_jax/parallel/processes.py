@@ -7,9 +7,11 @@ does, and the others take its answer; where one fails, all of them fail, with it
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -20,6 +22,7 @@ from jax.experimental import multihost_utils
 
 HEARTBEAT_SECONDS = 60  # after which a process that is gone stops the others
 FAREWELL_SECONDS = 30  # that one which ends waits for the others; one that failed ends alone
+_PR_SET_PDEATHSIG = 1  # prctl of Linux
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,15 @@ def join(peers: Peers, timeout: int = 300) -> None:
             "Start all of them, with the same --coordinator and --processes; on a single "
             "machine leave these options out"
         ) from error
+
+
+def die_with_parent() -> None:
+    """Have this process killed when its parent ends, however that ends; only on Linux.
+
+    A parent that has ended before is not noticed; compare `os.getppid()`.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def leave(status: int) -> NoReturn:

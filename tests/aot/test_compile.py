@@ -2,9 +2,16 @@
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from hope_jax import aot
 from hope_jax.aot import compile_for
 from hope_jax.aot import run as running
 from hope_jax.cli.main import main
@@ -111,6 +118,16 @@ def test_a_batch_that_the_slice_cannot_share():
             running.CompilerCrash,
             "SIGSEGV",
         ),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            running.CompilerKilled,
+            r"outside by SIGKILL \(by hand, or because the machine ran out of memory",
+        ),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGTERM)",
+            running.CompilerKilled,
+            "ended from outside by SIGTERM; try again",
+        ),
         ("raise RuntimeError('odd')", running.CompilerCrash, "failed: RuntimeError: odd"),
         ("raise ValueError('this mesh')", ValueError, "^this mesh$"),
         ("import time; time.sleep(60)", TimeoutError, "took more than 2 s"),
@@ -125,6 +142,56 @@ def test_how_the_compiler_ended(monkeypatch, tmp_path, code, error, said):
     monkeypatch.setattr(running.subprocess, "run", lambda command, **k: real(stand_in, **k))
     with pytest.raises(error, match=said):
         compile_for(CONFIG, "v5e-8", timeout=2)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text(to_json(CONFIG))
+    return str(path)
+
+
+@pytest.mark.parametrize("error", [aot.CompilerCrash, aot.CompilerKilled])
+def test_no_answer_is_another_status_than_no(monkeypatch, file, capsys, error):
+    def compile_for(*args, **options):
+        raise error("at address 0")
+
+    monkeypatch.setattr(aot, "compile_for", compile_for)
+    assert main(["aot", "--config", file, "--topology", "v5e-8"]) == 70
+    assert capsys.readouterr().err == "hope aot: error: at address 0\n"
+
+
+def test_a_place_for_the_program_that_is_not_there(monkeypatch, file, capsys):
+    monkeypatch.setattr(aot, "compile_for", None)  # it is told before that
+    command = ["aot", "--config", file, "--topology", "v5e-8", "--hlo", "/nope/x.txt"]
+    assert main(command) == 2
+    assert "the folder of --hlo /nope/x.txt does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_compiler_ends_with_the_one_that_asked(tmp_path, file, number):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    command = [sys.executable, "-m", "hope_jax", "aot", "--config", file]
+    parent = subprocess.Popen(
+        [*command, "--topology", "v5e-8"], env=os.environ | {"TMPDIR": str(folder)}
+    )
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    until(lambda: any(folder.glob("*/request.json")) and children.read_text())
+    worker = Path("/proc", children.read_text().split()[0], "stat")
+    parent.send_signal(number)
+    assert parent.wait(60) == (143 if number == signal.SIGTERM else -number)
+    until(lambda: not worker.exists() or " Z " in worker.read_text())
+    assert number == signal.SIGKILL or list(folder.iterdir()) == []
+
+
+def until(true):
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_report_in_words_and_as_json():

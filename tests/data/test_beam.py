@@ -316,6 +316,12 @@ def test_a_mistake_in_the_text_is_told_with_its_place(beam, tmp_path, capsys):
     assert prepare(tmp_path / "out", "--input", text, "--jsonl", "text") == 0
 
 
+def test_a_runner_that_gave_up_is_no_mistake(lines, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hope_jax.data.beam.pipeline._run", lambda *args: None)
+    assert prepare(tmp_path / "out", "--input", lines, "--jsonl", "text") == 70
+    assert "shards are missing" in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

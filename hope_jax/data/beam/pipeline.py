@@ -32,6 +32,10 @@ _SAMPLED = 64  # shards that a tokenizer is trained on
 _LOOK = 5.0  # seconds between two looks at what is finished
 
 
+class RunnerGaveUp(RuntimeError):
+    """The runner ended without all shards, for a reason that is in no text and no option."""
+
+
 def prepare_with_beam(
     folder: str,
     plan: Plan,
@@ -59,7 +63,7 @@ def prepare_with_beam(
       ValueError: the folder holds something else, text that is empty or that the tokenizer
         refuses.
       OSError: the folder cannot be written.
-      RuntimeError: the runner gave up for another reason.
+      RunnerGaveUp: for another reason; what is finished is kept.
     """
     settings = PipelineOptions(list(options))
     FileSystems.set_options(settings)
@@ -171,7 +175,7 @@ def _merge(folder: Folder, plan: Plan, shards: Sequence[Shard]) -> Manifest:
         infos = list(pool.map(read, shards))
     missing = [shard.file for shard, info in zip(shards, infos, strict=True) if info is None]
     if missing:
-        raise RuntimeError(
+        raise RunnerGaveUp(
             f"the workers have ended, but {len(missing)} shards are missing, the first is "
             f"{missing[0]}; run the same command again"
         )
@@ -241,4 +245,4 @@ def _mistake(error: Exception) -> Exception:
         return {"ValueError": ValueError, "OSError": OSError}[kind](message)
     if isinstance(error, ValueError | OSError):
         return type(error)(text.partition(" [while running '")[0])
-    return RuntimeError(f"the runner gave up: {text}")
+    return RunnerGaveUp(f"the runner gave up: {text}")
