@@ -62,7 +62,10 @@ def keep(name: str, runs: list[Path], command: str) -> None:
     for run in runs:
         if not (run / "summary.json").exists():
             raise SystemExit(f"{run} has no summary.json; is the run finished?")
-        seed = json.loads((run / "summary.json").read_text())["seeds"]["parameters"]
+    summaries = [json.loads((run / "summary.json").read_text()) for run in runs]
+    row(name, summaries)  # what the table cannot tell is not copied
+    for run, summary in zip(runs, summaries, strict=True):
+        seed = summary["seeds"]["parameters"]
         folder = RESULTS / name / f"seed_{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         for file in KEPT:
@@ -74,6 +77,7 @@ def keep(name: str, runs: list[Path], command: str) -> None:
 def row(name: str, seeds: list[dict]) -> list[str]:
     """One line of the table."""
     first = seeds[0]
+    bits = [s["held_out"].get("bits_per_byte") for s in seeds]  # tasks have no bytes
     off = [s["held_out_without_writes"] for s in seeds if s["held_out_without_writes"]]
     gram = lambda n: f"{first['baselines'][n]:.3f}" if n in first["baselines"] else ""
     return [
@@ -83,7 +87,7 @@ def row(name: str, seeds: list[dict]) -> list[str]:
         f"{first['tokens']:,}",
         str(first["config"]["data"]["length"]),
         spread([s["held_out"]["loss"] for s in seeds]),
-        spread([s["held_out"]["bits_per_byte"] for s in seeds]),
+        spread(bits) if None not in bits else "",
         spread([o["loss"] for o in off]) if off else "",
         gram("byte 3-gram"),
         gram("byte 5-gram"),

@@ -136,6 +136,21 @@ def test_seeds_of_a_run_are_one_line_with_their_range(tmp_path):
     assert (tmp_path / "results" / "a" / "b" / "seed_1" / "summary.json").exists()
 
 
+def test_a_run_on_a_task_has_no_bits(tmp_path):
+    shutil.copy(EXPERIMENTS / "collect.py", tmp_path)
+    task, broken = summary(0, 1.0), summary(0, 1.0)
+    del task["held_out"]["bits_per_byte"], broken["held_out"]
+    for name, found in (("task", task), ("broken", broken)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(found))
+    done = run("collect.py", "bad", "broken", "--command", "hope train", cwd=tmp_path)
+    assert done.returncode != 0 and not (tmp_path / "results").exists()
+    done = run("collect.py", "a", "task", "--command", "hope train", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "results" / "README.md").read_text()
+    assert "| [a](a) | 1 | 1,000 | 2,000 | 64 | 1.000 |  |" in table
+
+
 def test_a_run_that_is_not_finished_is_told(tmp_path):
     shutil.copy(EXPERIMENTS / "collect.py", tmp_path)
     done = run("collect.py", "a", "nowhere", "--command", "hope train", cwd=tmp_path)
