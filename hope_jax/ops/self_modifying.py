@@ -448,18 +448,20 @@ def _chunk_writes(
     def read_target(x, layer):
         return None if toward is None else toward.apply(x, layer)
 
+    def solve_reads(rule, x, layer):
+        """`x` in the momentum and in what is decayed to; "gd" asks for neither."""
+        if rule == "gd":
+            return None, None
+        read = None if momentum is None else thin_matmul(x, layer(momentum))
+        return read, read_target(x, layer)
+
     # First layers: one system for all memories.
     start_read = grads.at_key_CZ
     if frozen is not start:
         start_read = start.apply(part.k, lambda w: w.w_in)
+    momentum_read, target_reads = solve_reads(spec.rule, part.k, lambda w: w.w_in)
     writes_in = solve_writes(
-        part.k,
-        grads.in_CZ,
-        start_read,
-        None if momentum is None else part.k @ momentum.w_in,
-        gates,
-        spec.rule,
-        read_target(part.k, lambda w: w.w_in),
+        part.k, grads.in_CZ, start_read, momentum_read, gates, spec.rule, target_reads
     )
     new, new_momentum = {}, {}
     new["w_in"], new_momentum["w_in"] = apply_writes(
@@ -484,22 +486,15 @@ def _chunk_writes(
         layer = lambda w, name=name: getattr(w, name)
         out = at_key.out if frozen is start else start.apply(at_key.hidden, layer)
         x, g, eta = second_layer_input(memory, at_key, gradient, stacked.eta_C[..., None])
-        if memory.hidden_norm == "none":
+        if memory.hidden_norm == "none" and outer == "dgd":
             out = start.apply(x, layer)
         layer_gates = stacked
         if memory.hidden_norm == "none":  # every input has its own rate
             layer_gates = stacked.replace(
                 eta_C=eta[..., 0], rate_before_CC=eta * stacked.before_CC
             )
-        writes = solve_writes(
-            x,
-            g,
-            out,
-            None if momentum is None else thin_matmul(x, layer(momentum)),
-            layer_gates,
-            outer,
-            read_target(x, layer),
-        )
+        momentum_read, target_reads = solve_reads(outer, x, layer)
+        writes = solve_writes(x, g, out, momentum_read, layer_gates, outer, target_reads)
         new[name], new_momentum[name] = apply_writes(
             layer(state.running),
             None if momentum is None else layer(momentum),

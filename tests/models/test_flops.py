@@ -77,6 +77,14 @@ def traced(config, length):
         {"memory": "linear", "scope": "input_only", "targets": "shared"},
         {"value_expansion": 2, "adaptive": ("v", "eta")},
         {"adaptive": (), "scope": "input_only", "retention": "none"},
+        {"decay_to": "initial"},
+        {"decay_to": "initial", "scope": "input_only", "memory_chunk": 32},
+        {"momentum": "titans", "rule": "gd", "decay_to": "initial"},
+        {"momentum": "titans", "rule": "gd", "memory": "linear"},
+        {"momentum": "titans", "scope": "input_only"},
+        {"momentum": "titans", "targets": "shared"},
+        {"hidden_norm": "none", "value_expansion": 2},
+        {"hidden_norm": "none", "rule": "gd"},
     ],
 )
 def test_self_modifying(changes):

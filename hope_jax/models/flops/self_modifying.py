@@ -51,15 +51,14 @@ def _gradients(spec: MemorySpec) -> float:
     second = 2 * (values * spec.hidden * spec.size + len(spec.rates) * spec.rate_hidden)
     at_value = second
     first = 2 * 2 * spec.size * columns
-    if spec.targets == "shared":  # value memories are not evaluated at the value
+    if spec.targets == "shared":  # value memories have no second layer at the value
         at_value = 2 * len(spec.rates) * spec.rate_hidden
-        first -= 2 * spec.size * values * spec.hidden
     return first + second + at_value + second
 
 
 def _write(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
     """One triangular system per layer input, and the rank-C update of each matrix."""
-    momentum = mixer.momentum == "titans"
+    momentum, initial = mixer.momentum == "titans", mixer.decay_to == "initial"
 
     def system(inputs: int, outputs: int, rule: str) -> float:
         update = 2 * inputs * outputs * (2 if momentum else 1)
@@ -69,13 +68,20 @@ def _write(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
         solve = 2 * chunk * inputs + 2 / 3 * chunk**2 + 2 * chunk * outputs
         if momentum:
             solve += 2 * chunk * outputs + 2 * inputs * outputs
+        if initial:  # what the input reads in the weights that are decayed to
+            solve += 2 * inputs * outputs
         return update + solve
 
     flops = system(spec.size, sum(spec.widths.values()), mixer.rule)
+    if momentum:  # gates of the weights times those of the momentum, for all layers
+        flops += 2 * chunk**2 + 2 * chunk
     if spec.kind == "mlp":
         outer = mixer.rule if mixer.scope == "per_layer" else "gd"
         flops += len(spec.values) * system(spec.hidden, spec.size, outer)
         flops += len(spec.rates) * system(spec.rate_hidden, 1, outer)
+        if spec.hidden_norm == "none" and outer == "dgd":  # the unit input is read anew
+            flops += 2 * (len(spec.values) * spec.hidden * spec.size)
+            flops += 2 * len(spec.rates) * spec.rate_hidden
     return flops
 
 
@@ -84,13 +90,15 @@ def _read(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
     flops = _evaluation(spec, "memory")
     if mixer.read == "chunk_start":
         return flops
-    momentum = mixer.momentum == "titans"
+    momentum, initial = mixer.momentum == "titans", mixer.decay_to == "initial"
     layers = [(spec.size, spec.blocks["memory"], mixer.rule)]
     if spec.kind == "mlp":
         outer = mixer.rule if mixer.scope == "per_layer" else "gd"
         layers += [(spec.hidden, spec.size, outer)] * spec.mains
     for inputs, outputs, rule in layers:
         flops += 2 * chunk * (inputs + outputs)
+        if initial:
+            flops += 2 * inputs * outputs
         if momentum:
             flops += 2 * inputs * outputs
             flops += 2 * chunk * outputs if rule == "dgd" else 0
