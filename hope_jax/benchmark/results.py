@@ -91,17 +91,24 @@ class Results:
         return speed
 
     def flatness(self) -> dict[str, float]:
-        """Per model, time per token at the greatest length over that at the smallest."""
+        """Per model, time per token at its greatest length over that at its smallest."""
         factors = {}
         for model in self.settings.models:
-            speeds = {
-                t.length: self.training_speed(t)["tokens_per_cpu_second"]
-                for t in self.training
-                if t.model == model and t.spent
-            }
+            speeds = self._speeds(model)
             if len(speeds) > 1:
                 factors[model] = speeds[min(speeds)] / speeds[max(speeds)]
         return factors
+
+    def lengths(self, model: str) -> list[int]:
+        """Those at which the training of a model was measured and not skipped, in order."""
+        return sorted(self._speeds(model))
+
+    def _speeds(self, model: str) -> dict[int, float]:
+        return {
+            t.length: self.training_speed(t)["tokens_per_cpu_second"]
+            for t in self.training
+            if t.model == model and t.spent
+        }
 
 
 def decoding_speed(case: Decoding) -> dict[str, float]:

@@ -21,9 +21,9 @@ def print_tables(results: Results, console: Console) -> None:
     if results.decoding:
         console.print(_decoding(results))
     for model, factor in results.flatness().items():
+        shortest, *_, longest = results.lengths(model)
         console.print(
-            f"{model}: time per token at T={max(s.lengths)} is {factor:.2f} times that at "
-            f"T={min(s.lengths)}"
+            f"{model}: time per token at T={longest} is {factor:.2f} times that at T={shortest}"
         )
 
 

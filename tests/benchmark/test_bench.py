@@ -1,5 +1,6 @@
 """The benchmark runs, and what it computes from its measurements is right."""
 
+import dataclasses
 import io
 import json
 
@@ -77,6 +78,10 @@ def test_ratios_are_taken_within_a_round():
     assert speed["flops_per_cpu_second"] == 5e6 * 50
     assert speed["ratio"] == 0.5 and speed["ratio_range"] == [0.5, 0.6]
     assert results.flatness() == {"hope": 50 / 40}
+    console = Console(file=io.StringIO(), width=120)
+    print_tables(dataclasses.replace(results, machine={"processor": "x"}), console)
+    said = console.file.getvalue()  # the settings name greater lengths, which were skipped
+    assert "hope: time per token at T=100 is 1.25 times that at T=50" in said
     assert "ratio" not in results.training_speed(training[2])
 
 
