@@ -13,7 +13,7 @@ ME=launch/$(basename "$0")
 export HERE ROOT
 
 declare -A OPT=()
-declare -a ENVS=() SECRETS=() PROGRAM=()
+declare -a ENVS=() SECRETS=() PROGRAM=() GIVEN=()
 ACTION='' NAME=''
 
 # What is wrong and what to do, in one line.
@@ -28,7 +28,7 @@ show_help() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
 # parse ACTIONS OPTIONS "$@": ACTION NAME --option value ... -- PROGRAM ...
 #
 # OPTIONS are words: "slice=" takes a value, "spot" takes none. Values go to OPT; --env and
-# --secret may be repeated and go to ENVS and SECRETS. project, zone, cluster, image and
+# --secret may be repeated and go to ENVS and SECRETS; the names of all go to GIVEN. project, zone, cluster, image and
 # namespace may come from the environment instead, as HOPE_PROJECT and so on.
 parse() {
     local actions=" $1 " known=" $2 dry-run " option value variable
@@ -53,6 +53,7 @@ parse() {
                     refuse_option "$option" "$known"
                 fi
                 [ -n "$value" ] || fail "--$option is empty"
+                GIVEN+=("$option")
                 case $option in
                     env) ENVS+=("$value") ;;
                     secret) SECRETS+=("$value") ;;
@@ -91,6 +92,15 @@ refuse_option() {
     fi
     listed=$(tr ' ' '\n' <<<"$2" | sed -n 's/\(..*\)/--\1/p' | tr '\n' ' ')
     fail "there is no option --$1; there are: ${listed% }"
+}
+
+# only OPTIONS: those that this action takes, of the ones that the script knows. What comes
+# from the environment is for whichever action takes it.
+only() {
+    local option
+    for option in "${GIVEN[@]}"; do
+        [[ " $1 dry-run " == *" $option "* ]] || fail "$ACTION takes no --$option (--help says more)"
+    done
 }
 
 # What a value has to look like, whichever script takes it.

@@ -88,11 +88,13 @@ rendered() {
 
 case $ACTION in
     local)
+        only "at-once"
         check_sweep
         need_program hope "install the package: pip install ."
         run "${PROGRAM[@]}" --local "${OPT[at-once]:-1}"
         ;;
     gke)
+        only "points at-once slice image claim bucket service-account restarts grace spot queue env secret namespace"
         check_sweep
         slice_facts
         need image "one that launch/Dockerfile has built"
@@ -108,6 +110,7 @@ case $ACTION in
         run_with "$job" "${kubectl[@]}" apply -f -
         ;;
     slurm)
+        only "points at-once gpus partition account time restarts grace"
         check_sweep
         count=$(points)
         array=0-$((count - 1))
@@ -117,11 +120,13 @@ case $ACTION in
         exec "$HERE/slurm.sh" run "$NAME" --array="$array" "${options[@]}" -- "${PROGRAM[@]}"
         ;;
     status)
+        only "namespace"
         need_program kubectl "install it, and point it to the cluster (launch/first_pod_run.md)"
         run "${kubectl[@]}" get job "$NAME" -o wide
         run "${kubectl[@]}" get pods --selector "batch.kubernetes.io/job-name=$NAME" -o wide
         ;;
     delete)
+        only "namespace"
         need_program kubectl "install it, and point it to the cluster (launch/first_pod_run.md)"
         run "${kubectl[@]}" delete job "$NAME"
         ;;

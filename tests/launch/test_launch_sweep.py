@@ -88,11 +88,25 @@ def test_status_and_delete(scripts):
         (["gke", "w", *GKE[:-2], "--", *SWEEP], "give --claim or --bucket"),
         (["gke", "w", *GKE, "--", *SWEEP[:3]], "hope sweep needs --workdir"),
         (["gke", "w", *GKE, "--points", "0", "--", *SWEEP], "--points 0: give at least 1"),
+        (["local", "w", "--env", "A=B", "--", *SWEEP], "local takes no --env"),
+        (["local", "w", "--points=3", "--", *SWEEP], "local takes no --points"),
+        (["gke", "w", *GKE, "--gpus", "1", "--", *SWEEP], "gke takes no --gpus"),
+        (["slurm", "w", "--env", "A=B", "--", *SWEEP], "slurm takes no --env"),
+        (["slurm", "w", "--slice", "v5e-1", "--", *SWEEP], "slurm takes no --slice"),
+        (["slurm", "w", "--namespace", "x", "--", *SWEEP], "slurm takes no --namespace"),
+        (["status", "w", "--spot"], "status takes no --spot"),
         (["slurm", "w", "--at-once", "x", "--points", "1", "--", *SWEEP], "--at-once x"),
     ],
 )
 def test_nonsense_is_refused(scripts, words, said):
     assert said in scripts.refused("sweep.sh", *words)
+
+
+def test_what_the_environment_says_is_for_the_actions_that_take_it(scripts):
+    scripts.stub("hope")
+    scripts.run("sweep.sh", "local", "w", "--", *SWEEP, HOPE_NAMESPACE="team", HOPE_IMAGE="i")
+    scripts.run("sweep.sh", "status", "w", HOPE_NAMESPACE="team", HOPE_IMAGE="i")
+    assert "--namespace team" in scripts.calls("kubectl")[0].line
 
 
 def test_a_sweep_that_cannot_be_counted(scripts):
