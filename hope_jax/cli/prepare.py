@@ -79,9 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="part of the text that is held out (default: 0.1)",
     )
     tokens = parser.add_argument_group("tokens")
-    tokens.add_argument(
-        "--tokenizer", default="byte", help="byte, byte+end, sentencepiece or a file"
-    )
+    tokens.add_argument("--tokenizer", help="byte (default), byte+end, sentencepiece or a file")
     tokens.add_argument(
         "--vocab-size", type=int, help="size of the sentencepiece vocabulary (default: 4096)"
     )
@@ -110,6 +108,7 @@ def run(args: argparse.Namespace) -> int | None:
     args.passed_on = getattr(args, "passed_on", [])
     if args.verify:
         return _verify(args)
+    args.tokenizer = "byte" if args.tokenizer is None else args.tokenizer
     if args.beam:
         return prepare_beam.run(args)
     for option in ("runner", "shard_mb", "passed_on"):
@@ -175,8 +174,9 @@ def _verify(args: argparse.Namespace) -> None:
     from hope_jax.data.progress import byte_progress
     from hope_jax.data.verify import size_on_disk, verify
 
-    others = ("input", "tfds", "beam", "force", "jsonl", "validation", "runner", "passed_on")
-    if any(getattr(args, option) for option in others):
+    own = ("command", "folder", "verify")
+    given = [value for option, value in vars(args).items() if option not in own]
+    if any(value is not None and value is not False and value != [] for value in given):
         raise ValueError("--verify reads what is in the folder; it takes no other option")
     folder = local_path(args.folder, "FOLDER of --verify").absolute()
     manifest = Manifest.read(folder)

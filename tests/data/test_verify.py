@@ -24,6 +24,26 @@ def test_a_folder_of_one_machine_is_read_and_compared(prepared, tmp_path, capsys
     assert "the records of split 'train' do not have" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--force"],
+        ["--separator", ""],
+        ["--pattern", "*.md"],
+        ["--validation", "0"],
+        ["--validation-input", "x"],
+        ["--split", "test"],
+        ["--tokenizer", "byte"],
+        ["--vocab-size", "512"],
+        ["--shard-mb", "1"],
+        ["--", "--project=x"],
+    ],
+)
+def test_no_other_option_goes_with_it(prepared, option, capsys):
+    assert main(["prepare", str(prepared), "--verify", *option]) == 2
+    assert "it takes no other option" in capsys.readouterr().err
+
+
 def test_damaged_records_are_found(prepared, tmp_path, capsys):
     folder = tmp_path / "copy"
     shutil.copytree(prepared, folder)
