@@ -41,6 +41,15 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def not_utf8(where: Path | str, error: UnicodeDecodeError) -> ValueError:
+    """The same mistake with the place where the text came from.
+
+    >>> not_utf8("a.txt", UnicodeDecodeError("utf-8", b"a\\xff", 1, 2, "invalid start byte"))
+    ValueError('a.txt is not UTF-8 text: invalid start byte at byte 1')
+    """
+    return ValueError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}")
+
+
 def check_writable(option: str, path: Path) -> None:
     """Say before the work, not after it, that its result cannot be kept.
 

@@ -19,6 +19,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hope_jax.cli.arguments import not_utf8
+
 RESERVOIR = 16_384  # tokens
 HELP = "talk with a model that learns from what it reads"
 
@@ -85,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Open the stream and take its lines."""
     levels = parse_levels(args.levels)
-    lines = args.turns.read_text().removesuffix("\n").split("\n") if args.turns else None
+    lines = read_turns(args.turns) if args.turns else None
 
     from hope_jax.streams.session import Session
 
@@ -120,6 +122,18 @@ def run(args: argparse.Namespace) -> int:
             print(turn.text)
         sys.stdout.flush()
     return 0
+
+
+def read_turns(path: Path) -> list[str]:
+    """Lines of a file.
+
+    Raises:
+      ValueError: it is not UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error) from None
 
 
 def parse_levels(text: str | None) -> dict[int, int] | tuple[int, ...] | None:

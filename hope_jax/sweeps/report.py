@@ -86,7 +86,6 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
     """
     folder = Path(folder)
     out = folder if out is None else Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     runs = find_runs(folder)
     fields = differing(runs)
     if best is not None and best not in fields:
@@ -97,6 +96,7 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
     groups = group(runs, fields)
     shown = groups if best is None else at_best(groups, best)
     shown = sorted(shown, key=lambda g: g.rating)
+    out.mkdir(parents=True, exist_ok=True)  # only where there is something to write
     pictures = [plot_losses(shown, out / "losses.png"), plot_curves(shown, out / "curves.png")]
     # a few lines of many would be taken for all
     if all(any(run.positions() for run in one.runs) for one in shown):

@@ -99,6 +99,13 @@ def test_what_cannot_be_opened(run_folder, tmp_path, capsys):
     assert "no point at 7 tokens" in error(*folder, "--point", "7")
 
 
+def test_turns_that_are_not_utf8_name_their_file(tmp_path, capsys):
+    file = tmp_path / "turns.txt"
+    file.write_bytes("Wär's\n".encode("latin-1"))
+    assert main(["stream", "--workdir", str(tmp_path), "--turns", str(file)]) == 2
+    assert f"{file} is not UTF-8 text" in capsys.readouterr().err
+
+
 def test_levels_on_the_command_line():
     assert parse_levels(None) is None
     assert parse_levels("none") == {}

@@ -133,7 +133,8 @@ def test_a_width_that_was_solved_for_is_told_only_where_it_was_chosen(tmp_path):
 
 def test_nothing_to_report_and_a_broken_summary(tmp_path):
     with pytest.raises(ValueError, match="no finished run below"):
-        write_report(tmp_path)
+        write_report(tmp_path, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(ValueError, match="is not the summary of a run"):
         write_report(tmp_path)
