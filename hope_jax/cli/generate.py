@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from hope_jax.cli.arguments import add_checkpoint, check_writable
+from hope_jax.cli.arguments import add_checkpoint, check_writable, not_utf8
 
 HELP = "write text with a trained model"
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="X",
-        help="0 takes the likeliest token (default: %(default)s)",
+        help="0 takes the likeliest token, and so does less than 1e-6 (default: %(default)s)",
     )
     parser.add_argument(
         "--top-k", type=int, metavar="K", help="draw among the K likeliest tokens"
@@ -61,10 +61,16 @@ def run(args: argparse.Namespace) -> None:
 
     import hope_jax
     from hope_jax.inference import generate, load_state, save_state
+    from hope_jax.inference.generate import check_settings
 
+    check_settings(args.tokens, args.temperature, args.top_k, args.top_p, args.seed)
     loaded = hope_jax.load(args.workdir)
     parts = (loaded.model, loaded.params, loaded.tokenizer)
     state = load_state(args.state_in, *parts) if args.state_in else None
+    try:
+        loaded.tokenizer.encode(prompt)  # what it refuses is not shown first
+    except UnicodeDecodeError as error:
+        raise not_utf8(args.prompt_file or "--prompt", error) from None
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack some characters
         sys.stdout.reconfigure(errors="replace")

@@ -46,6 +46,20 @@ class Generation:
     state: StreamState
 
 
+def check_settings(
+    tokens: int, temperature: float, top_k: int | None, top_p: float | None, seed: int
+) -> Sampling:
+    """Those of `generate`, which need no model to be checked; how tokens are drawn.
+
+    Raises:
+      ValueError: settings that make no sense.
+    """
+    how = sampling(temperature, top_k, top_p)
+    require(tokens >= 0, f"tokens is {tokens}; use 0 or more")
+    require(0 <= seed < 2**32, f"seed is {seed}; use 0 to {2**32 - 1}")
+    return how
+
+
 def generate(
     model: LanguageModel,
     params: Any,
@@ -88,9 +102,7 @@ def generate(
     Raises:
       ValueError: settings that make no sense, or nothing to go on from.
     """
-    how = sampling(temperature, top_k, top_p)
-    require(tokens >= 0, f"tokens is {tokens}; use 0 or more")
-    require(0 <= seed < 2**32, f"seed is {seed}; use 0 to {2**32 - 1}")
+    how = check_settings(tokens, temperature, top_k, top_p, seed)
     require(
         state is None or state.batch == 1,
         f"the state holds {state and state.batch} streams; write with one",

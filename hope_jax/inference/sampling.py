@@ -8,6 +8,11 @@ from flax import struct
 
 from hope_jax.config.check import require
 
+# Numbers are traced as 32 bits. Below the first the likeliest token is as good as certain, and
+# far below it logits overflow when they are divided; above the second all are the same.
+_COLDEST, _HOTTEST = 1e-6, 3e38
+_MOST = 2**31 - 1  # more than any vocabulary has
+
 
 @struct.dataclass
 class Sampling:
@@ -27,7 +32,8 @@ def sampling(
 ) -> Sampling:
     """Check the settings of a user and return them as `Sampling`.
 
-    Temperature 0 takes the likeliest token; then top-k and top-p change nothing.
+    Temperature 0, or one below 1e-6, takes the likeliest token; then top-k and top-p change
+    nothing.
 
     Raises:
       ValueError: a negative temperature, `top_k` below 1, or `top_p` outside (0, 1].
@@ -43,9 +49,10 @@ def sampling(
         top_p is None or 0 < top_p <= 1,
         f"top_p is {top_p}; use a probability above 0 and up to 1, or None for all tokens",
     )
-    if temperature == 0:
+    if temperature < _COLDEST:
         return Sampling(temperature=None)
-    return Sampling(temperature, top_k, top_p)
+    top_k = None if top_k is None else min(top_k, _MOST)
+    return Sampling(min(temperature, _HOTTEST), top_k, top_p)
 
 
 def filter_logits(

@@ -11,6 +11,7 @@ from hope_jax.checkpoint import CheckpointManager, Snapshot
 from hope_jax.cli.main import main
 from hope_jax.config import AttentionConfig, ModelConfig, TrainConfig
 from hope_jax.data import ByteTokenizer
+from hope_jax.data.tokenizers.protocol import as_text
 from hope_jax.models import init_params
 from hope_jax.training.identity import describe_run
 
@@ -97,7 +98,26 @@ def test_prompt_from_a_file(workdir, tmp_path, capsys):
 )
 def test_mistakes_are_one_message(workdir, capsys, options, said):
     assert generate(workdir, *options) == 2
-    assert said in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert said in err and out == ""
+
+
+def test_extreme_numbers_write_text(workdir, capsys):
+    greedy = ("--prompt", "a", "--temperature")
+    assert generate(workdir, *greedy, 1e-40) == generate(workdir, *greedy, 0) == 0
+    out = capsys.readouterr().out
+    assert out[: len(out) // 2] == out[len(out) // 2 :]
+    assert generate(workdir, *greedy, 1e39, "--top-k", 99999999999) == 0
+
+
+def test_a_prompt_that_the_tokenizer_cannot_read_names_its_file(tmp_path, monkeypatch, capsys):
+    """Bytes that are not UTF-8, with a tokenizer that needs it."""
+    workdir, file = make_run(tmp_path / "run", seed=0), tmp_path / "latin.txt"
+    monkeypatch.setattr(ByteTokenizer, "encode", lambda self, text: as_text(text))
+    file.write_bytes("Wär's".encode("latin-1"))
+    assert generate(workdir, "--prompt-file", file) == 2
+    out, err = capsys.readouterr()
+    assert f"{file} is not UTF-8 text" in err and "at byte 1" in err and out == ""
 
 
 def test_no_run_there(tmp_path, capsys):

@@ -64,6 +64,22 @@ def test_greedy_takes_the_likeliest_whatever_the_key():
         assert sample(logits_BW, keys_B, sampling(0.0, top_k=2)).tolist() == [2, 0]
 
 
+@pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-38, 1e-7])
+def test_temperatures_too_small_to_divide_by_take_the_likeliest(temperature):
+    logits_BW = jnp.array([[3.0, -1.0, 7.0, 6.9]] * 50)
+    keys_B = jax.random.split(jax.random.key(0), 50)
+    assert set(sample(logits_BW, keys_B, sampling(temperature)).tolist()) == {2}
+    coldest = jax.jit(sample)(logits_BW, keys_B, sampling(1e-6, top_p=0.9))
+    assert set(coldest.tolist()) == {2}
+
+
+def test_the_greatest_numbers_switch_their_rule_off():
+    logits_BW = jnp.array([[300.0, 0.0]] * 100)
+    keys_B = jax.random.split(jax.random.key(0), 100)
+    drawn = jax.jit(sample)(logits_BW, keys_B, sampling(1e39, top_k=99_999_999_999))
+    assert 30 < int(drawn.sum()) < 70
+
+
 def test_numbers_are_traced():
     traces = []
 
