@@ -172,9 +172,13 @@ def check_inputs(params: Any, inputs: Any) -> None:
     Raises:
       ValueError: inputs at a path that no parameter has, or of another shape.
 
-    >>> check_inputs({"a": {"kernel": jnp.ones((3, 2))}}, {"a": {"kernal": jnp.ones(3)}})
-    Traceback (most recent call last):
-    ValueError: inputs are at 'a/kernal', but the parameters at 'a/kernel'; give inputs the ...
+    >>> params = {"a": {"kernel": jnp.ones((3, 2))}}
+    >>> check_inputs(params, {"a": {"kernel": jnp.ones(3)}})
+    >>> try:
+    ...     check_inputs(params, {"a": {"kernal": jnp.ones(3)}})
+    ... except ValueError as error:
+    ...     print(str(error).partition(";")[0])
+    inputs are at 'a/kernal', but the parameters at 'a/kernel'
     """
     weights = flatten(params)
     unknown = {path: x for path, x in flatten(inputs).items() if path not in weights}
