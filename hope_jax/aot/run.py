@@ -15,6 +15,7 @@ from typing import Any
 
 from hope_jax.aot.report import Report
 from hope_jax.config import TrainConfig, to_json
+from hope_jax.errors import GaveUp
 from hope_jax.parallel.slices import find_slice
 
 _OWN = ("SIGSEGV", "SIGABRT", "SIGBUS")  # how the compiler ends by a mistake of its own
@@ -27,11 +28,11 @@ _ENVIRONMENT = {
 }
 
 
-class CompilerCrash(RuntimeError):
+class CompilerCrash(GaveUp):
     """The TPU compiler ended without an answer, which is its own mistake."""
 
 
-class CompilerKilled(RuntimeError):
+class CompilerKilled(GaveUp):
     """The process of the TPU compiler was ended from outside."""
 
 

@@ -18,13 +18,11 @@ examples:
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from hope_jax.cli.arguments import add_config, check_writable
 from hope_jax.cli.ending import sigterm_as_exit
-from hope_jax.cli.main import GAVE_UP, tell
 
 HELP = "compile for a TPU slice without a TPU: memory, collectives, floor of a step"
 
@@ -53,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; exit status 1 if it does not fit."""
-    from hope_jax.aot import CompilerCrash, CompilerKilled, compile_for
+    from hope_jax.aot import compile_for
     from hope_jax.config.load import load_config
 
     if args.slices < 1:
@@ -63,14 +61,9 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.set)
     if sys.stderr.isatty():
         print(f"compiling for {args.topology}; this takes a minute or two", file=sys.stderr)
-    try:
-        with sigterm_as_exit():
-            report = compile_for(
-                config, args.topology, slices=args.slices, program=args.program, keep=args.hlo
-            )
-    except (CompilerCrash, CompilerKilled) as error:
-        if os.environ.get("HOPE_TRACEBACK") == "1":
-            raise
-        return tell("aot", error, GAVE_UP)
+    with sigterm_as_exit():
+        report = compile_for(
+            config, args.topology, slices=args.slices, program=args.program, keep=args.hlo
+        )
     print(report.to_json() if args.json else "\n".join(report.lines()))
     return 0 if report.fits else 1

@@ -20,6 +20,7 @@ import sys
 
 import hope_jax
 from hope_jax.cli.programs import keep_programs
+from hope_jax.errors import GaveUp
 
 GAVE_UP = os.EX_SOFTWARE  # 70: no mistake of the user, in a program that others made
 
@@ -86,10 +87,10 @@ def _run(module, args: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `hope ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, GaveUp) as error:
         if os.environ.get("HOPE_TRACEBACK") == "1":
             raise
-        return tell(args.command, error)
+        return tell(args.command, error, GAVE_UP if isinstance(error, GaveUp) else 2)
 
 
 def tell(command: str, error: Exception, status: int = 2) -> int:

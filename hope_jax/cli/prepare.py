@@ -101,8 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int | None:
-    """Prepare the data and say what was made; the exit status, None for 0."""
+def run(args: argparse.Namespace) -> None:
+    """Prepare the data and say what was made."""
     from hope_jax.cli import prepare_beam
 
     args.passed_on = getattr(args, "passed_on", [])

@@ -7,11 +7,10 @@ import logging
 import os
 
 from hope_jax.cli.ending import sigterm_as_exit
-from hope_jax.cli.main import GAVE_UP, tell
 
 
-def run(args: argparse.Namespace) -> int:
-    """Prepare the data with Apache Beam and say what was made; the exit status.
+def run(args: argparse.Namespace) -> None:
+    """Prepare the data with Apache Beam and say what was made.
 
     Raises:
       ValueError: options that do not go together, or a mistake in the input.
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     quiet = args.runner in (None, "DirectRunner")
     logging.getLogger().setLevel(logging.CRITICAL if quiet else logging.INFO)
     try:
-        from hope_jax.data.beam.pipeline import RunnerGaveUp, prepare_with_beam
+        from hope_jax.data.beam.pipeline import prepare_with_beam
         from hope_jax.data.beam.plan import SHARD_BYTES, Plan
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "apache_beam":
@@ -70,22 +69,16 @@ def run(args: argparse.Namespace) -> int:
         return make_tokenizer("sentencepiece", vocab_size=size, documents=sample)
 
     total = sum(shard.size for shard in plan.shards())
-    try:
-        with sigterm_as_exit(), byte_progress("prepare", total) as advance:
-            manifest = prepare_with_beam(
-                folder,
-                plan,
-                tokenizer,
-                _options(args.runner, args.passed_on),
-                force=args.force,
-                advance=advance,
-            )
-    except RunnerGaveUp as error:
-        if os.environ.get("HOPE_TRACEBACK") == "1":
-            raise
-        return tell("prepare", error, GAVE_UP)
+    with sigterm_as_exit(), byte_progress("prepare", total) as advance:
+        manifest = prepare_with_beam(
+            folder,
+            plan,
+            tokenizer,
+            _options(args.runner, args.passed_on),
+            force=args.force,
+            advance=advance,
+        )
     report(folder, manifest)
-    return 0
 
 
 def _options(runner: str | None, passed_on: list[str]) -> list[str]:

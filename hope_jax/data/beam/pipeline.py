@@ -26,13 +26,14 @@ from hope_jax.data.prepare import SPLITS
 from hope_jax.data.records import RECORD, records_of, token_dtype
 from hope_jax.data.tokenizers import Tokenizer, tokenizer_files
 from hope_jax.data.tokenizers.sentence_piece import TRAINING_BYTES
+from hope_jax.errors import GaveUp
 
 _WRITE = "write shards"
 _SAMPLED = 64  # shards that a tokenizer is trained on
 _LOOK = 5.0  # seconds between two looks at what is finished
 
 
-class RunnerGaveUp(RuntimeError):
+class RunnerGaveUp(GaveUp):
     """The runner ended without all shards, for a reason that is in no text and no option."""
 
 
