@@ -209,7 +209,7 @@ def test_a_sweep_from_the_command_line_to_its_report(tmp_path, monkeypatch, caps
     assert main(["sweep", "rules.py", "--list"]) == 0
     assert "rule_m3" in capsys.readouterr().out
     assert main(["sweep", "rules.py", "--index", "1"]) == 0
-    assert main(["sweep", "rules.py", "--local", "2"]) == 1  # one has no data
+    assert main(["sweep", "rules.py", "--local", "2"]) == 2  # one has no data: a mistake
     out = capsys.readouterr().out
     assert "rule_m3: finished before" in out and "failed: path__nowhere" in out
     assert main(["report", "runs/rules"]) == 0
