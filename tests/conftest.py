@@ -19,6 +19,9 @@ os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 import jax
 import pytest
 
+# Tracing makes objects by the million; looking for garbage among them takes a tenth of the time.
+gc.set_threshold(200_000, 20, 100)
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import Counter
 from typing import Any
@@ -18,12 +19,13 @@ from hope_jax.nested.paths import flatten
 
 def init_params(config: ModelConfig, key: jax.Array) -> Any:
     """Initial parameters, plain float32 arrays without axis names."""
-    return jax.jit(lambda key: nn.unbox(_init(config, key)))(key)
+    return _plain_init(config, key)
 
 
 def abstract_params(config: ModelConfig) -> Any:
     """Shapes of the parameters; nothing is allocated."""
-    return jax.eval_shape(lambda: nn.unbox(_init(config, jax.random.key(0))))
+    plain = lambda leaf: jax.ShapeDtypeStruct(leaf.value.shape, leaf.value.dtype)
+    return jax.tree.map(plain, _boxed_shapes(config), is_leaf=_is_boxed)
 
 
 def misfit(config: ModelConfig, params: Any) -> tuple[str, str, str] | None:
@@ -67,10 +69,7 @@ class ParamShape:
 
 def param_shapes(config: ModelConfig) -> dict[str, ParamShape]:
     """Shape and axes of every parameter by its path, e.g. `blocks/cms/period_1/w_in`."""
-    boxed = jax.eval_shape(lambda: _init(config, jax.random.key(0)))
-    leaves = jax.tree_util.tree_leaves_with_path(
-        boxed, is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned)
-    )
+    leaves = jax.tree_util.tree_leaves_with_path(_boxed_shapes(config), is_leaf=_is_boxed)
     return {
         "/".join(key.key for key in path): ParamShape(leaf.value.shape, leaf.names)
         for path, leaf in leaves
@@ -99,6 +98,20 @@ def count_params(config: ModelConfig) -> ParamCounts:
 
 def _init(config: ModelConfig, key: jax.Array) -> Any:
     return LanguageModel(config).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _plain_init(config: ModelConfig, key: jax.Array) -> Any:
+    return nn.unbox(_init(config, key))
+
+
+@functools.lru_cache(maxsize=64)  # one command asks for them again and again
+def _boxed_shapes(config: ModelConfig) -> Any:
+    return jax.eval_shape(lambda: _init(config, jax.random.key(0)))
+
+
+def _is_boxed(leaf: Any) -> bool:
+    return isinstance(leaf, nn.Partitioned)
 
 
 def _component(path: str) -> str:

@@ -146,7 +146,7 @@ def close(found, expected, scale=1.0):
     ],
 )
 def test_equals_a_plain_loop_in_value_and_gradient(mixer, blocks, texts):
-    texts = texts[:, :10] if mixer == "self_modifying" else texts  # it takes long to compile
+    texts = texts if mixer == "attention" else texts[:, :10]  # the others take long to compile
     config = make(mixer, blocks=blocks)
     params = params_of(config)
     losses_BT, grads = both(config, params, texts)
