@@ -19,7 +19,7 @@ os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 import jax
 import pytest
 
-# Tracing makes objects by the million; looking for garbage among them takes a tenth of the time.
+# Tracing makes objects by the million; a tenth of the time goes into looking for garbage.
 gc.set_threshold(200_000, 20, 100)
 
 jax.config.update("jax_num_cpu_devices", 8)

@@ -38,6 +38,7 @@ LIMITS = Limits(surprise=None)
 MODE = Mode(limits=LIMITS)
 read = functools.partial(inference.read, limits=LIMITS)
 generate = functools.partial(inference.generate, limits=LIMITS)
+in_training = jax.jit(in_context_losses, static_argnums=0)
 
 TEXT = bytes(range(65, 65 + 26)) + b" the same again " + bytes(range(65, 65 + 20))
 
@@ -77,7 +78,7 @@ def distance(a, b):
 def test_losses_are_those_of_training(reader):
     model, params = reader
     ids_BT = jnp.asarray(np.frombuffer(TEXT, np.uint8)[None], jnp.int32)
-    expected = in_context_losses(model.config, params, ids_BT[:, :-1], ids_BT[:, 1:]).losses_BT
+    expected = in_training(model.config, params, ids_BT[:, :-1], ids_BT[:, 1:]).losses_BT
     found = read(model, params, ByteTokenizer(), TEXT, limits=NO_LIMITS)
     np.testing.assert_allclose(found.loss_T[1:], expected[0], rtol=2e-3, atol=1e-3)
     frozen = read(model, params, ByteTokenizer(), TEXT, learns=False)
@@ -134,7 +135,7 @@ def test_a_dropped_context_is_that_of_training(reader):
         second = read(model, params, ByteTokenizer(), TEXT[at:], state, limits=NO_LIMITS)
         drop_BT = jnp.zeros((1, len(TEXT) - 1), bool).at[0, at].set(True)
         ids_BT = jnp.asarray(ids_T[None], jnp.int32)
-        expected = in_context_losses(
+        expected = in_training(
             model.config, params, ids_BT[:, :-1], ids_BT[:, 1:], None, drop_BT
         ).losses_BT
         np.testing.assert_allclose(second.loss_T[1:], expected[0, at:], rtol=2e-3, atol=1e-3)
@@ -153,16 +154,17 @@ def context_reader(request):
     return model, jax.tree.map(lambda x: 3 * x if x.ndim > 1 else x, params)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def chunk_losses(config, params, state):
+    targets_BC = jnp.roll(state.ids_BC, -1, axis=1)
+    return Reader(config, params).chunk_gradient(
+        state.weights, state.x_BCD, state.start, targets_BC, mixers_BC=state.dropped_BC
+    )[1]
+
+
 def learned_losses(model, params, state):
     """What the open chunk would be learned from: losses of all its tokens but the first."""
-    found = Reader(model.config, params).chunk_gradient(
-        state.weights,
-        state.x_BCD,
-        state.start,
-        jnp.roll(state.ids_BC, -1, axis=1),
-        mixers_BC=state.dropped_BC,
-    )[1]
-    return found[0, : int(state.count_B[0]) - 1]
+    return chunk_losses(model.config, params, state)[0, : int(state.count_B[0]) - 1]
 
 
 def test_a_chunk_is_learned_from_in_the_context_it_was_read_in(context_reader):

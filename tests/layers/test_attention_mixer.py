@@ -77,7 +77,7 @@ def test_shared_keys_and_values_are_those_of_all_heads_of_a_group():
     shared = ModelConfig(dim=8, depth=1, mixer=AttentionConfig(heads=4, kv_heads=2, block=4))
     plain = override(shared, {"mixer.kv_heads": None})
     x_BTD = jax.random.normal(jax.random.key(0), (2, TIME, 8))
-    params = nn.unbox(Attention(shared).init(jax.random.key(1), x_BTD))["params"]
+    params = nn.unbox(jax.jit(Attention(shared).init)(jax.random.key(1), x_BTD))["params"]
     assert params["w_key"].shape == (8, 2, 2)
 
     def spread(params):

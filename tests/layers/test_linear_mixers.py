@@ -183,7 +183,7 @@ def test_retention_starts_where_the_published_models_do():
     """Between exp(-16 * 0.1) and 1 at an input of zero, different for every head."""
     config = GatedDeltaNetConfig(heads=16, key_expansion=1.0)
     module = make_mixer(ModelConfig(dim=64, depth=1, mixer=config))
-    params = nn.unbox(module.init(jax.random.key(3), jnp.zeros((1, 2, 64))))["params"]
+    params = nn.unbox(jax.jit(module.init)(jax.random.key(3), jnp.zeros((1, 2, 64))))["params"]
     step = np.logaddexp(0, params["b_alpha"])
     assert np.all((0.99e-3 < step) & (step < 0.101)) and len(set(step.tolist())) == 16
     alpha = np.exp(-np.exp(params["log_rate"]) * step)

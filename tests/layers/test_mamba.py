@@ -79,7 +79,7 @@ def test_without_a_convolution():
 
 def test_mamba_starts_as_published():
     module = make_mixer(ModelConfig(dim=64, mixer=MambaConfig()))
-    params = nn.unbox(module.init(jax.random.key(3), jnp.zeros((1, 2, 64))))["params"]
+    params = nn.unbox(jax.jit(module.init)(jax.random.key(3), jnp.zeros((1, 2, 64))))["params"]
     step_E = np.logaddexp(0, params["b_step"])
     assert step_E.shape == (128,) and params["w_step"].shape == (4, 128)
     assert np.all((0.99e-3 < step_E) & (step_E < 0.101)) and step_E.std() > 0.01
@@ -98,7 +98,7 @@ def test_a_block_is_a_group_of_samba():
     def layer(mixer, name, x_BTD):
         module = make_mixer(ModelConfig(dim=DIM, mixer=mixer))
         normed_BTD = rms_norm(x_BTD, p[f"{name}_norm"]["scale"], config.norm_eps)
-        return x_BTD + module.apply({"params": p[name]}, normed_BTD)[0]
+        return x_BTD + jax.jit(module.apply)({"params": p[name]}, normed_BTD)[0]
 
     def mlp(params, x_BTD):
         return x_BTD + Level(config, 24).apply({"params": params}, x_BTD)
@@ -146,7 +146,9 @@ def test_weights_into_the_stream_are_smaller_where_more_are_added():
     deviation = {}
     for mixer in (MAMBA, SambaConfig(heads=2)):
         module = make_mixer(ModelConfig(dim=64, depth=1, mixer=mixer))
-        params = nn.unbox(module.init(jax.random.key(0), jnp.zeros((1, 1, 64))))["params"]
+        params = nn.unbox(jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1, 64))))[
+            "params"
+        ]
         deviation[mixer.type] = float(params.get("mamba", params)["w_contract"].std())
     assert deviation["samba"] == pytest.approx(deviation["mamba"] / 2**0.5, rel=0.05)
 

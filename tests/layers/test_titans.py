@@ -26,7 +26,7 @@ def started(config, time=TIME):
     """A mixer's output for some input, and its parameters, float64, none of them special."""
     module = make_mixer(ModelConfig(dim=DIM, depth=1, mixer=config, norm_eps=EPS))
     x_BTD = jax.random.normal(jax.random.key(1), (1, time, DIM))
-    params = nn.unbox(module.init(jax.random.key(0), x_BTD))["params"]
+    params = nn.unbox(jax.jit(module.init)(jax.random.key(0), x_BTD))["params"]
     names = jax.random.split(jax.random.key(2), len(params))
     params = {
         name: value + 0.2 * jax.random.normal(key, value.shape)
@@ -202,7 +202,7 @@ def test_one_token_again_and_again_does_not_overshoot(config):
     module = make_mixer(ModelConfig(dim=DIM, depth=1, mixer=config))
     time = 8 * config.chunk
     x_BTD = jnp.broadcast_to(jax.random.normal(jax.random.key(3), (1, 1, DIM)), (1, time, DIM))
-    params = nn.unbox(module.init(jax.random.key(0), x_BTD[:, :1]))["params"]
+    params = nn.unbox(jax.jit(module.init)(jax.random.key(0), x_BTD[:, :1]))["params"]
     params |= {"b_retention": jnp.full(HEADS, 9.0), "b_rate": jnp.full(HEADS, 2.0)}
     if "b_momentum" in params:
         params["b_momentum"] = jnp.full(HEADS, 2.0)

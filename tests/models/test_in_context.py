@@ -50,12 +50,22 @@ def params_of(config):
     return jax.tree.map(lambda x: 3 * x if x.ndim > 1 else x, params)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def losses_of(config, params, tokens_BT, reset_BT=None, drop_BT=None):
     """Loss of every token."""
     parts = tokens_BT[:, :-1], tokens_BT[:, 1:], reset_BT, drop_BT
-    return jax.jit(lambda params: in_context_losses(config, params, *parts)[0])(params)
+    return in_context_losses(config, params, *parts)[0]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def frozen_losses(config, params, tokens_BT, reset_BT=None):
+    """Loss of every token without learning."""
+    apply = LanguageModel(config).apply
+    out = apply({"params": params}, tokens_BT[:, :-1], reset_BT=reset_BT)
+    return next_token_losses(out.logits_BTW, tokens_BT[:, 1:])
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def both(config, params, tokens_BT, reset_BT=None):
     """Losses and the gradient of a weighted sum of them."""
 
@@ -66,7 +76,7 @@ def both(config, params, tokens_BT, reset_BT=None):
         weights_T = jnp.cos(jnp.arange(losses_BT.shape[1]))
         return (losses_BT @ weights_T).sum(), losses_BT
 
-    (_, losses_BT), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    (_, losses_BT), grads = jax.value_and_grad(loss, has_aux=True)(params)
     return losses_BT, grads
 
 
@@ -159,8 +169,7 @@ def test_equals_a_plain_loop_in_value_and_gradient(mixer, blocks, texts):
     close(losses_BT, expected_BT)
     del grads["in_context"], expected["in_context"]  # the loop has no learned rates
     close(grads, expected, 10.0)
-    frozen_BT = LanguageModel(config).apply({"params": params}, texts[:, :-1]).logits_BTW
-    frozen_BT = next_token_losses(frozen_BT, texts[:, 1:])
+    frozen_BT = frozen_losses(config, params, texts)
     assert abs(losses_BT - frozen_BT)[:, 4:].max() > 0.01  # there was something to compare
     np.testing.assert_allclose(losses_BT[:, :4], frozen_BT[:, :4], rtol=1e-4, atol=1e-5)
 
@@ -179,8 +188,7 @@ def test_rate_zero_is_the_frozen_model(texts):
     config = make(lr=0.0)
     params = params_of(config)
     losses_BT = losses_of(config, params, texts)
-    logits_BTW = LanguageModel(config).apply({"params": params}, texts[:, :-1]).logits_BTW
-    close(losses_BT, next_token_losses(logits_BTW, texts[:, 1:]), 0.1)
+    close(losses_BT, frozen_losses(config, params, texts), 0.1)
 
 
 @pytest.mark.slow
@@ -291,13 +299,8 @@ def test_a_dropped_context_is_forgotten_by_the_mixers_alone(texts):
     losses_BT, other_BT = read(texts), read(texts.at[:, :4].set((texts[:, :4] + 5) % 16))
     assert abs(losses_BT - other_BT)[:, 4:].max() > 1e-2  # the CMS remembers
     still = make(blocks=2, lr=0.0)
-    logits_BTW = (
-        LanguageModel(config)
-        .apply({"params": params}, texts[:, :-1], reset_BT=drop_BT)
-        .logits_BTW
-    )
     losses_BT = losses_of(still, params, texts, None, drop_BT)
-    close(losses_BT, next_token_losses(logits_BTW, texts[:, 1:]), 0.1)
+    close(losses_BT, frozen_losses(config, params, texts, drop_BT), 0.1)
 
 
 @SLOW
@@ -306,8 +309,7 @@ def test_a_loss_of_the_level_s_own_does_not_look_at_later_levels(rank, texts):
     config = make(loss="local", rank=rank, chunks=(4, 4))
     params = params_of(config)
     losses_BT, grads = both(config, params, texts)
-    frozen_BT = LanguageModel(config).apply({"params": params}, texts[:, :-1]).logits_BTW
-    frozen_BT = next_token_losses(frozen_BT, texts[:, 1:])
+    frozen_BT = frozen_losses(config, params, texts)
     assert abs(losses_BT - frozen_BT)[:, 4:].max() > 1e-3
     assert grads["in_context"]["view_period_1"].any()
     # the gradient of the first level's loss, by hand
@@ -315,7 +317,7 @@ def test_a_loss_of_the_level_s_own_does_not_look_at_later_levels(rank, texts):
     fast = fresh_fast(config, params, 2)
     below = reader.read_below(texts[:, :4], None)
     none_BC = jnp.zeros((2, 4), bool)
-    moved, _, _ = reader.chunk_gradient(
+    moved, _, _ = jax.jit(reader.chunk_gradient)(
         fast.in_sight(), below.y, None, texts[:, 1:5], none_BC, none_BC
     )
     slow = jax.tree.map(lambda w: w[-1], params["blocks"]["cms"]["period_1"])
@@ -331,4 +333,4 @@ def test_a_loss_of_the_level_s_own_does_not_look_at_later_levels(rank, texts):
 
     for row in range(2):
         zeros = jnp.zeros(moved["period_1"]["w_out"].shape[2:])
-        close(moved["period_1"]["w_out"][0, row], jax.grad(by_hand)(zeros, row))
+        close(moved["period_1"]["w_out"][0, row], jax.jit(jax.grad(by_hand))(zeros, row))

@@ -1,5 +1,7 @@
 """The closed form of a chunk of writes equals stepping the rule token by token."""
 
+import functools
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -63,6 +65,7 @@ def by_token(a, gates, reset, rule, read_after=False):
     return jnp.stack(reads), w, s
 
 
+@functools.partial(jax.jit, static_argnames=("rule", "read_after"))
 def in_one(a, gates, reset, rule, read_after=False):
     products = chunk_gates(gates, reset, read_after=read_after)
 
@@ -130,7 +133,7 @@ def test_gradients_agree(momentum, retention):
             out = form(a, gates.replace(eta=eta, alpha=alpha), reset, "dgd")
             return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(out))
 
-        return jax.grad(value, (0, 1, 2))(a, gates.eta, gates.alpha)
+        return jax.jit(jax.grad(value, (0, 1, 2)))(a, gates.eta, gates.alpha)
 
     got, want = loss(in_one), loss(by_token)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(got))

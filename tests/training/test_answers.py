@@ -1,5 +1,6 @@
 """Judging answers, and training on a task through the ordinary loop."""
 
+import functools
 import json
 
 import jax
@@ -144,8 +145,8 @@ def test_a_cms_that_learns_within_a_text_is_judged_on_the_way():
     params = init_params(config, jax.random.key(0))
     tokens = jax.random.randint(jax.random.key(1), (2, 15), 0, 9)
     batch = {"tokens": tokens, "reset": jnp.zeros((2, 14), bool).at[:, 0].set(True)}
-    found = judge(LanguageModel(config), params, batch)
-    frozen = judge(LanguageModel(config), params, batch, writes=False)
+    judged = jax.jit(functools.partial(judge, LanguageModel(config)), static_argnames="writes")
+    found, frozen = judged(params, batch), judged(params, batch, writes=False)
     np.testing.assert_array_equal(found.right_BT, frozen.right_BT)
     np.testing.assert_allclose(found.loss_BT, frozen.loss_BT, rtol=1e-5)
     with pytest.raises(ValueError, match="answers of this task are not in its text"):
