@@ -75,7 +75,9 @@ class LanguageModel(nn.Module):
             length=config.depth,
             unroll=1 if config.scan_layers else config.depth,
             metadata_params={nn.PARTITION_NAME: "layers"},
-            check_constancy_invariants=False,  # nothing is broadcast; checking traces twice
+            # The check traces every block a second time, and nothing is broadcast here. Random
+            # numbers are drawn otherwise without it, so that a seed's weights would be others.
+            check_constancy_invariants=self.is_initializing(),
         )
         x_BTD, state = blocks(config, writes, name="blocks")(x_BTD, state, reset_BT)
         x_BTD = RMSNorm(config.norm_eps, name="final_norm")(x_BTD)

@@ -1,9 +1,10 @@
 """Shapes, logical axes and counts of parameters, without allocating them."""
 
 import jax
+import numpy as np
 import pytest
 
-from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig
+from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, SelfModifyingConfig
 from hope_jax.models import (
     abstract_params,
     abstract_state,
@@ -55,6 +56,30 @@ def test_counts_add_up(params):
     # one level: norm, w_in, w_gate, w_out in each of three blocks
     assert counts.by_period[8] == 3 * (16 + 3 * 16 * 13)
     assert counts.by_component["embed"] == 37 * 16
+
+
+@pytest.mark.parametrize(
+    ("mixer", "first"),
+    [
+        (
+            AttentionConfig(heads=2),
+            {"w_query": [-0.5660240, 0.0382295], "w_out": [-0.1035947, 0.0485894]},
+        ),
+        (
+            SelfModifyingConfig(heads=2),
+            {"memory_in": [-0.7712183, 0.7144464], "conv_k": [1.5492086, 0.9955592]},
+        ),
+    ],
+)
+def test_a_seed_gives_the_weights_that_it_always_gave(mixer, first):
+    """Of both layers the first value; what is told of a seed in results has to come again."""
+    config = ModelConfig(dim=16, depth=2, mixer=mixer)
+    blocks = init_params(config, jax.random.key(3))["blocks"]
+    for name, expected in first.items():
+        found = np.asarray(blocks["mixer"][name]).reshape(2, -1)[:, 0]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    level = np.asarray(blocks["cms"]["period_1"]["w_in"])[:, 0, 0]
+    np.testing.assert_allclose(level, [-0.3204446, -0.4719470], rtol=1e-5)
 
 
 def test_layers_start_different(params):
