@@ -6,6 +6,8 @@ import pytest
 
 from hope_jax.cli.main import main
 from hope_jax.cli.stream import parse_levels
+from hope_jax.data import ByteTokenizer, prepare
+from hope_jax.data.sources import TextSource
 
 TINY = [
     "model.dim=16",
@@ -17,18 +19,22 @@ TINY = [
     "model.cms.in_context.chunks=(8,0)",
     "model.cms.hidden=32",
     "data.length=32",
-    "data.batch=64",  # few batches to judge by at the end
+    "data.batch=8",
     "steps=2",
     "eval_batches=1",
     "ngrams=False",
+    "position_plot=False",
     "sample_tokens=4",
 ]
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    changes = [part for change in TINY for part in ("--set", change)]
+    text, folder = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("run")
+    (text / "text.txt").write_text("The harbour has a master, and the town has a mayor.\n" * 60)
+    prepare(text / "data", TextSource([text / "text.txt"], validation=0.2), ByteTokenizer())
+    fields = [*TINY, f"data.path={text / 'data'}"]
+    changes = [part for field in fields for part in ("--set", field)]
     quick = "experiments/quickstart.py"
     assert main(["train", "--config", quick, "--workdir", str(folder), *changes]) == 0
     return folder

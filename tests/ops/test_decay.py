@@ -11,7 +11,7 @@ def test_entries_are_products_of_the_gates_between(size):
     alpha = np.random.default_rng(size).uniform(size=size)
     alpha[::5] = 0.0
     alpha[1::7] = 1.0
-    between, since_start = decay_products(jnp.asarray(alpha, jnp.float32))
+    between, since_start = jax.jit(decay_products)(jnp.asarray(alpha, jnp.float32))
     want = np.zeros((size, size))
     for r in range(size):
         for i in range(r + 1):
@@ -22,5 +22,5 @@ def test_entries_are_products_of_the_gates_between(size):
 
 def test_gradient_is_finite_where_retention_is_zero():
     alpha = jnp.array([0.5, 0.0, 0.0, 1.0, 0.3])
-    gradient = jax.grad(lambda a: jnp.sum(decay_products(a)[0] ** 2))(alpha)
+    gradient = jax.jit(jax.grad(lambda a: jnp.sum(decay_products(a)[0] ** 2)))(alpha)
     assert jnp.isfinite(gradient).all()
