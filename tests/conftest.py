@@ -8,6 +8,7 @@ import ctypes
 import gc
 import importlib.util
 import os
+import time
 
 from compiler_flags import quick
 
@@ -34,12 +35,23 @@ LONG_NOTEBOOKS = {  # minutes, and the package that each needs beside the projec
 }
 
 
+# Seconds since 1970 after which no long test begins: .ci/run has an end on slow machines too.
+UNTIL = float(os.environ.get("HOPE_TESTS_UNTIL", "inf"))
+NO_TIME = "no time was left for it (HOPE_TESTS_UNTIL)"
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("long") and time.time() > UNTIL:
+        pytest.skip(NO_TIME)
+
+
 def pytest_collection_modifyitems(items):
-    """Notebooks have no place for a mark."""
+    """Notebooks have no place for a mark, and no setup that is asked here."""
     for item in items:
         if item.name in LONG_NOTEBOOKS:
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.long)
+            item.add_marker(pytest.mark.skipif(time.time() > UNTIL, reason=NO_TIME))
             package = LONG_NOTEBOOKS[item.name]
             if package and importlib.util.find_spec(package) is None:
                 reason = f"pip install --no-deps {package.replace('_', '-')}"
