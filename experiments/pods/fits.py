@@ -17,13 +17,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from rich.progress import track
 
-from hope_jax.aot import Report, compile_for
-from hope_jax.aot.run import CompilerCrash
+from hope_jax.aot import CompilerCrash, CompilerKilled, Report, compile_for
 from hope_jax.config import MeshConfig, TrainConfig
 from hope_jax.config.load import load_config
 from hope_jax.parallel.slices import find_slice
@@ -87,10 +87,17 @@ def compile_for_slice(config: TrainConfig, slice_name: str) -> dict:
 
 
 def compile_missing(points: Iterable[tuple[Path, TrainConfig, str]]) -> None:
-    """Reports of configurations on slices into their files, but for those that are there."""
+    """Reports of configurations on slices into their files, but for those that are there.
+
+    One whose compiler is killed has no report, and the next command tries it again.
+    """
     for file, config, slice_name in track(list(points), "compiling"):
         if not file.exists():
-            found = compile_for_slice(config, slice_name)
+            try:
+                found = compile_for_slice(config, slice_name)
+            except CompilerKilled as error:
+                print(f"no {file.name}: {error}", file=sys.stderr)
+                continue
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(found, indent=2) + "\n")
 

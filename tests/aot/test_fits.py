@@ -42,6 +42,21 @@ def test_the_mesh_uses_every_device_and_has_a_row_for_each(fits, name, shape):
     assert config.data.batch % (mesh.data * mesh.fsdp) == 0
 
 
+def test_a_killed_compiler_leaves_one_pair_to_be_tried_again(
+    fits, monkeypatch, tmp_path, capsys
+):
+    def compile_for_slice(config, name):
+        if name == "v5e-16":
+            raise fits.CompilerKilled("ended from outside by SIGKILL")
+        return {"slice": name}
+
+    monkeypatch.setattr(fits, "compile_for_slice", compile_for_slice)
+    points = [(tmp_path / f"{name}.json", TrainConfig(), name) for name in ("v5e-16", "v5e-64")]
+    fits.compile_missing(points)
+    assert [path.name for path in tmp_path.iterdir()] == ["v5e-64.json"]
+    assert "no v5e-16.json: ended from outside by SIGKILL" in capsys.readouterr().err
+
+
 def test_micro_batches_until_it_fits(fits, monkeypatch, tmp_path):
     """With a stand-in for the compiler, which has room for two rows a device."""
     asked = []
