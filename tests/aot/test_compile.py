@@ -67,6 +67,7 @@ def test_tensor_parts_decoding_and_slices():
     assert report.mesh == "data 2 x fsdp 4 x tensor 1"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 def test_decoding_accumulates_nothing_and_sees_all_keys():
     attention = dataclasses.replace(HOPE, mixer=AttentionConfig(heads=4))

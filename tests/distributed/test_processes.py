@@ -204,6 +204,7 @@ def test_a_full_disk_of_one_leaves_the_checkpoint_before(config, compiled_once, 
     assert "going on from step 12" in again.logs[0].read_text()
 
 
+@pytest.mark.slow
 def test_a_work_folder_that_is_not_shared_is_noticed(config, compiled_once, tmp_path):
     run = Processes(config, tmp_path, 2, compiled_once, workdirs={1: tmp_path / "elsewhere"})
     assert run.end() == [2, 2], run.told()

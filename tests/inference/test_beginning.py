@@ -116,6 +116,7 @@ def test_many_streams_begin_each_for_itself(base):
     np.testing.assert_allclose(losses[0], one.surprise().loss_T, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_sleep_reads_windows_from_the_beginning(base):
     stream = stream_of(base)
     stream.read(TEXT)

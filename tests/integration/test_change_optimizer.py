@@ -61,7 +61,12 @@ def test_the_fast_level_begins_anew_and_the_slow_one_goes_on(config, half, tmp_p
     assert train(override(changed, {"steps": 7}), run).step == 7
 
 
-@pytest.mark.parametrize("rule", ["m3", "muon", "delta_momentum", "deep_momentum"])
+SLOW = [
+    pytest.param(r, marks=pytest.mark.slow) for r in ("muon", "delta_momentum", "deep_momentum")
+]
+
+
+@pytest.mark.parametrize("rule", ["m3", *SLOW])
 def test_the_slow_level_may_change_too_and_keeps_its_gradient_sum(config, half, tmp_path, rule):
     run = shutil.copytree(half, tmp_path / "run")
     changes = {"optim.levels": [{"period": 3, "rule": rule}], "steps": 5}

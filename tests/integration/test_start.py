@@ -36,6 +36,7 @@ def test_it_begins_with_these_weights(config, first, logged, tmp_path):
     assert loss == moved < logged(first)[1][0] - 0.01
 
 
+@pytest.mark.slow
 def test_a_model_that_learns_within_a_text_begins_with_one_that_does_not(
     config, first, tmp_path
 ):

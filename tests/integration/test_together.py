@@ -70,6 +70,7 @@ def test_runs_are_those_that_they_would_be_alone_and_catch_up(config, tmp_path, 
     assert train_together(configs[:1], both[:1])[0].summary["steps"] == config.steps
 
 
+@pytest.mark.slow
 def test_a_signal_stops_runs_that_stand_elsewhere_too(config, tmp_path, monkeypatch):
     configs, folders = [config, override(config, SECOND)], [tmp_path / "a", tmp_path / "b"]
     train(override(config, {"steps": 4}), folders[0])
@@ -90,6 +91,7 @@ def test_a_signal_stops_runs_that_stand_elsewhere_too(config, tmp_path, monkeypa
     assert not (folders[0] / "summary.json").exists()  # it goes on, so it is not finished
 
 
+@pytest.mark.slow
 def test_runs_of_one_order_read_along_and_each_keeps_its_place(
     config, tmp_path, monkeypatch, logged
 ):
@@ -133,6 +135,7 @@ def test_what_cannot_be_one_program_is_refused(config, tmp_path):
         train_together([config, other], [tmp_path / "a", tmp_path / "b"])
 
 
+@pytest.mark.slow
 def test_of_a_task_each_run_ends_when_it_knows_enough(config, tmp_path):
     task = MQARConfig(pairs=2, keys=4, values=4)
     text = "data.length=20 data.task.pairs=3"

@@ -143,6 +143,7 @@ def test_mistakes_are_told(folder, tmp_path):
         report.report(tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 def test_asking_changes_nothing_and_finds_the_loss_of_plain_reading(folder, base):
     language = corpus.kalamang(corpus.read(folder), 0, 2, 8, 2)
     stream = Stream.open(base, levels=(64,), lr=1e-2, blocks=2)

@@ -22,6 +22,7 @@ def started(mixer):
     return module, params, x_BTD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mixer",
     [

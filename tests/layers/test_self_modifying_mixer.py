@@ -62,7 +62,7 @@ OPTIONS = [
 
 # Compiling all of them takes minutes; CI does.
 EVERY_OPTION = [
-    pytest.param(o, id=str(i), marks=() if i in (0, 2) else pytest.mark.slow)
+    pytest.param(o, id=str(i), marks=() if i == 0 else pytest.mark.slow)
     for i, o in enumerate(OPTIONS)
 ]
 
@@ -114,6 +114,7 @@ def test_writes_are_counted_and_happen_in_less_than_a_chunk():
         assert 0 < stats["eta"] < 1 and 0 < stats["alpha"] < 1
 
 
+@pytest.mark.slow
 def test_outer_gradients_can_be_truncated():
     full, params, x_BTD = started()
     cut = mixer(bptt_chunks=1)

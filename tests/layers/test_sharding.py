@@ -11,7 +11,7 @@ from hope_jax.models import LanguageModel, init_params, next_token_loss, param_s
 from hope_jax.parallel import batch_sharding, make_mesh, param_shardings, use_mesh
 
 # The others cost minutes of compilation; CI runs them.
-QUICK = ("attention", "gated_delta_net", "self_modifying")
+QUICK = ("attention", "self_modifying")
 EVERY_MIXER = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in CASES]
 
 

@@ -205,7 +205,7 @@ def test_first_order_changes_gradients_and_not_losses(texts):
 @pytest.mark.parametrize(
     "rule", [*(pytest.param(r, marks=SLOW) for r in ("sgd", "momentum")), "adam"]
 )
-@pytest.mark.parametrize("at", [8, 6])
+@pytest.mark.parametrize("at", [pytest.param(8, marks=SLOW), 6])
 def test_a_document_that_begins_in_a_row_knows_nothing_of_the_one_before(rule, at, texts):
     config = make(rule=rule)
     params = params_of(config)

@@ -140,7 +140,7 @@ def agree(actual, expected, tolerance=1e-4):
         pytest.param(read_by_chunk, 7, "outputs", "linear", True, marks=SLOW),
         pytest.param(read_by_chunk, 16, "matrix", "linear", False, marks=SLOW),
         pytest.param(read_by_chunk, 1, "inputs", "linear", True, marks=SLOW),
-        (read_by_chunk, 4, "inputs", "lag", False),
+        pytest.param(read_by_chunk, 4, "inputs", "lag", False, marks=SLOW),
         (read_by_token, 4, "inputs", "linear", True),
         pytest.param(read_by_token, 1, "matrix", "linear", False, marks=SLOW),
     ],

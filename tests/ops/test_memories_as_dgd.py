@@ -86,7 +86,7 @@ CASES = {
 }
 MEMORY_FIELDS = ("objective", "hidden_norm")
 # Each takes ten seconds to compile; CI runs all.
-QUICK = ("chunk of one", "literal hidden layer")
+QUICK = ("chunk of one",)
 EVERY_CASE = [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES]
 
 

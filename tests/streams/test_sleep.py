@@ -68,6 +68,7 @@ def test_protection_holds_what_it_protects(stream):
     assert tied_change < free_change
 
 
+@pytest.mark.slow
 def test_an_interrupted_sleep_goes_on(stream, tmp_path, monkeypatch):
     whole = stream.copy()
     whole.sleep(SHORT, progress=False)

@@ -132,6 +132,7 @@ def test_legal_sets_against_a_plain_count():
     assert right[0, 0]
 
 
+@pytest.mark.slow
 def test_a_cms_that_learns_within_a_text_is_judged_on_the_way():
     """Answers in the text: those of frozen weights if the inner rate is 0."""
     how = InContextConfig(chunks=(4,), lr=0.0)
@@ -173,6 +174,7 @@ def test_what_does_not_fit_is_told_before_the_first_step(tmp_path, changes, mess
         train(override(CONFIG, changes), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_enough_is_right(run, tmp_path):
     """And stays ended; the checkpoint is that of a run that goes on to there."""
     config = override(CONFIG, {"enough": 1e-9, "steps": 40, "tests": ()})
