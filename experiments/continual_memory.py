@@ -3,6 +3,7 @@
     python experiments/continual_memory.py train cms --seed 0           # and the other arms
     python experiments/continual_memory.py train frozen_cms --seed 0
     python experiments/continual_memory.py train transformer --seed 0
+    python experiments/continual_memory.py train transformer --steps 4000 --seed 0
     python experiments/continual_memory.py measure --seed 0
     python experiments/continual_memory.py hostile --seed 0
     python experiments/continual_memory.py report
@@ -27,6 +28,8 @@ from continual.measure import measure
 from continual.meta_train import train
 from continual.report import report
 
+from hope_jax.checkpoint.whole_file import write_whole
+
 OUT = Path(__file__).resolve().parent / "results" / "continual_memory"
 
 
@@ -41,7 +44,9 @@ def main() -> None:
     training.add_argument(
         "arm", choices=HELP, help="; ".join(f"{n}: {t}" for n, t in HELP.items())
     )
-    training.add_argument("--steps", type=int, default=STEPS)
+    training.add_argument(
+        "--steps", type=int, default=STEPS, help=f"another number than {STEPS:,} is an arm too"
+    )
     measuring = steps.add_parser("measure", help="measure the arms of one seed")
     measuring.add_argument("--rows", type=int, default=32, help="streams per point")
     measuring.add_argument("--sleepers", type=int, default=8, help="streams that sleep")
@@ -55,14 +60,21 @@ def main() -> None:
         return
     folder = args.runs / f"seed_{args.seed}"
     if args.do == "train":
-        train(args.arm, folder / args.arm, args.steps, args.seed)
+        name = args.arm if args.steps == STEPS else f"{args.arm}_{args.steps}"
+        train(args.arm, folder / name, args.steps, args.seed)
         return
-    if args.do == "measure":
-        found, name = measure(folder, args.seed, args.rows, args.sleepers), "seed"
-    else:
-        found, name = attacks(folder / "cms"), "hostile"
     OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"{name}_{args.seed}.json").write_text(json.dumps(found, indent=1) + "\n")
+    if args.do == "measure":
+        file = OUT / f"seed_{args.seed}.json"
+        before = json.loads(file.read_text()) if file.exists() else None
+        try:
+            found = measure(folder, args.seed, args.rows, args.sleepers, before)
+        except ValueError as error:
+            raise SystemExit(f"nothing was measured: {error}") from None
+    else:
+        file = OUT / f"hostile_{args.seed}.json"
+        found = attacks(folder / "cms")
+    write_whole(file, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from continual.recall import (
 from rich.progress import track
 
 import hope_jax
+from hope_jax.config.check import require
 from hope_jax.models import count_params
 from hope_jax.streams import Sleep, Stream
 from hope_jax.training.identity import device, versions
@@ -37,12 +38,30 @@ SLEEP = Sleep(
 )
 
 
-def measure(folder: Path, seed: int, rows: int, sleepers: int) -> dict[str, Any]:
-    """Recall by number of facts and by distance, after sleep, and loss on ordinary text."""
+def measure(
+    folder: Path, seed: int, rows: int, sleepers: int, before: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Recall by number of facts and by distance, after sleep, and loss on ordinary text.
+
+    Arms that are in `before`, what was measured of this seed, are not measured again; the
+    others read the same texts.
+
+    Raises:
+      ValueError: nothing is left to measure, or `before` is of another number of streams.
+    """
+    before = before or {"rows": rows, "steps": {}}
+    require(
+        before["rows"] == rows,
+        f"the arms before were measured on {before['rows']} streams per point, not on {rows}; "
+        f"use --rows {before['rows']}, or remove the file to measure all of them",
+    )
     arms = {
-        name: hope_jax.load(folder / name) for name in sorted(p.name for p in folder.iterdir())
+        path.name: hope_jax.load(path)
+        for path in sorted(folder.iterdir())
+        if path.name not in before["steps"]
     }
-    maker = Maker(arms["cms"].tokenizer, "test", 1000 + seed)
+    require(len(arms) > 0, f"every arm in {folder} was measured: {', '.join(before['steps'])}")
+    maker = Maker(next(iter(arms.values())).tokenizer, "test", 1000 + seed)
     awake = {
         name: Stream.open(arm)
         for name, arm in arms.items()
@@ -89,8 +108,21 @@ def measure(folder: Path, seed: int, rows: int, sleepers: int) -> dict[str, Any]
         distance: point(16, distance) for distance in track(DISTANCES, "by distance")
     }
     found["after_sleep"] = [
-        asleep(awake["cms"], maker, number) for number in track(range(sleepers), "asleep")
+        asleep(awake["cms"], maker, number)
+        for number in track(range(sleepers if "cms" in awake else 0), "asleep")
     ]
+    return _joined(before, found)
+
+
+def _joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Both measurements as one; the origin is that of the first."""
+    for key in ("steps", "parameters", "ordinary"):
+        found[key] = before.get(key, {}) | found[key]
+    for key in ("by_count", "by_distance"):
+        points = {int(point): values for point, values in before.get(key, {}).items()}
+        found[key] = {p: points.get(p, {}) | values for p, values in found[key].items()}
+    for key in ("versions", "device", "sleepers", "after_sleep"):
+        found[key] = before.get(key) or found[key]
     return found
 
 

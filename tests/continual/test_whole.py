@@ -50,6 +50,17 @@ def test_train_go_on_measure_and_report(tmp_path, monkeypatch, capsys):
         "frozen_cms, facts in the context",
     }
     assert found["after_sleep"][0]["change of period 4"] > 0
+    found = json.loads(json.dumps(found))
+    before = json.loads(json.dumps(found))  # as if frozen_cms had come later
+    for values in (before["steps"], before["by_count"]["2"], before["by_distance"]["0"]):
+        for name in [name for name in values if name.startswith("frozen_cms")]:
+            del values[name]
+    again = measure.measure(runs, 0, 2, 1, before)
+    assert json.loads(json.dumps(again)) == found
+    with pytest.raises(ValueError, match="every arm in .* was measured: cms, frozen_cms"):
+        measure.measure(runs, 0, 2, 1, again)
+    with pytest.raises(ValueError, match="on 2 streams per point, not on 3"):
+        measure.measure(runs, 0, 3, 1, before)
     assert abs(attacks[0]["one token"]["change"]) < 1
     out.mkdir()
     (out / "seed_0.json").write_text(json.dumps(found))
