@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import itertools
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import hope_jax
 from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.data import open_dataset
 from hope_jax.sweeps import find_runs
+from hope_jax.sweeps.report import spread
 from hope_jax.training.evaluate import Evaluator
 from hope_jax.training.identity import device, versions
 
@@ -73,11 +75,28 @@ def bins(trained: int, times: int) -> list[int]:
 
 
 def report(found: list[dict]) -> str:
-    """A page with a table and a plot; returns the page."""
+    """A page with a table and a plot for each training length; returns the page."""
+    page = ["# Loss against position\n"]
+    for trained in sorted({one["trained"] for one in found}):
+        page += of_length([one for one in found if one["trained"] == trained])
+    first = found[0]
+    made = first["device"] | first["versions"]
+    page += [
+        "    python experiments/length/positions.py --runs runs/length\n",
+        ", ".join(f"{k} {v}" for k, v in made.items()),
+        "",
+    ]
+    text = "\n".join(page)
+    (OUT / "README.md").write_text(text)
+    return text
+
+
+def of_length(found: list[dict]) -> list[str]:
+    """Lines about models that were trained with one length; writes their plot."""
     by_name: dict[str, list[dict]] = {}
     for one in found:
-        by_name.setdefault(one["name"].split("-")[0], []).append(one)
-    edges = found[0]["edges"]
+        by_name.setdefault(re.sub(r"-seed_\d+$", "", one["name"]), []).append(one)
+    edges, trained = found[0]["edges"], found[0]["trained"]
     heads = [f"{a + 1} to {b}" for a, b in itertools.pairwise(edges)]
     mean = lambda runs, key, i: statistics.fmean(run[key][i] for run in runs)
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -92,12 +111,8 @@ def report(found: list[dict]) -> str:
             means = [mean(runs, key, i) for i in range(len(heads))]
             if key == "on" or name == "hope":
                 axes.plot(middle, means, style, color=f"C{number}", label=label, markersize=4)
-            cells = []
-            for i, value in enumerate(means):
-                values = [run[key][i] for run in runs]
-                cells.append(f"{value:.3f} ({min(values):.3f} to {max(values):.3f})")
+            cells = [spread([run[key][i] for run in runs]) for i in range(len(heads))]
             lines.append([label, *cells, str(len(runs))])
-    trained = found[0]["trained"]
     axes.axvline(trained, color="grey", linewidth=1, linestyle="--")
     axes.set(
         xlabel=f"position in the text, tokens (trained with {trained})",
@@ -108,24 +123,14 @@ def report(found: list[dict]) -> str:
     axes.set_ylim(lowest - 0.1, lowest + 1.6)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    figure.savefig(OUT / "positions.png", dpi=110)
-    first = found[0]
-    made = first["device"] | first["versions"]
-    page = "\n".join(
-        [
-            "# Loss against position\n",
-            f"Trained with {trained} tokens, read with {edges[-1]:,}: held-out loss in nats "
-            f"per token by position, mean over seeds and the range; {first['tokens']:,} tokens "
-            "a run.\n",
-            *(f"| {' | '.join(cells)} |" for cells in lines),
-            "\n![loss by position](positions.png)\n",
-            "    python experiments/length/positions.py --runs runs/length\n",
-            ", ".join(f"{k} {v}" for k, v in made.items()),
-            "",
-        ]
-    )
-    (OUT / "README.md").write_text(page)
-    return page
+    figure.savefig(OUT / f"positions_{trained}.png", dpi=110)
+    return [
+        f"Trained with {trained} tokens, read with {edges[-1]:,}: held-out loss in nats per "
+        f"token by position, mean over seeds and the range; {found[0]['tokens']:,} tokens a "
+        "run.\n",
+        *(f"| {' | '.join(cells)} |" for cells in lines),
+        f"\n![loss by position](positions_{trained}.png)\n",
+    ]
 
 
 def main() -> None:

@@ -50,7 +50,8 @@ class Answers:
       accuracy: share of right answers, or of examples with nothing but right answers if the
         task is judged by examples.
       error: standard error of `accuracy`, over examples.
-      chance: `accuracy` of a guess that has read nothing.
+      chance: `accuracy` of the best answers that are the same for every example, whatever was
+        read; how many answers were asked before may count.
       tokens_right: share of right answers.
       examples_right: share of examples with nothing but right answers.
       examples: that were read.
@@ -203,11 +204,19 @@ def _error(scores: np.ndarray) -> float | None:
 
 
 def _commonest(targets_NT: np.ndarray, asked_NT: np.ndarray, by_example: bool) -> float:
-    """Accuracy of the answer that is right most often: a token, or all of an example's."""
+    """Accuracy of the answers that are right most often: a token, or a sequence for all.
+
+    Where examples are judged as wholes, the n-th answer is the same in all of them; shorter
+    ones ask for the beginning of it.
+    """
     if by_example:
         answers = zip(targets_NT, asked_NT, strict=True)
-        count = collections.Counter(targets[asked].tobytes() for targets, asked in answers)
-        return max(count.values()) / len(asked_NT)
+        count = collections.Counter(tuple(targets[asked]) for targets, asked in answers)
+        lengths = sorted({len(answer) for answer in count})
+        right = (
+            sum(count[answer[:n]] for n in lengths if n <= len(answer)) for answer in count
+        )
+        return max(right) / len(asked_NT)
     hit_NT = targets_NT == np.bincount(targets_NT[asked_NT]).argmax()
     return float(((hit_NT & asked_NT).sum(axis=1) / asked_NT.sum(axis=1)).mean())
 

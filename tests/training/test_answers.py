@@ -23,7 +23,7 @@ from hope_jax.config.tasks import MQARConfig
 from hope_jax.data import open_dataset
 from hope_jax.models import LanguageModel, init_params, legal_set_losses, legal_set_right
 from hope_jax.training import train
-from hope_jax.training.answers import AnswerEvaluator
+from hope_jax.training.answers import AnswerEvaluator, _commonest
 from hope_jax.training.objective import judge, token_losses
 
 TASK = MQARConfig(pairs=2, keys=4, values=4)
@@ -130,6 +130,15 @@ def test_legal_sets_against_a_plain_count():
         assert losses[b, t] == pytest.approx(np.mean(terms), rel=1e-5)
         assert right[b, t] == all(hits)
     assert right[0, 0]
+
+
+def test_chance_counts_answers_that_begin_alike():
+    """Three of four examples ask for a beginning of 5 6 5."""
+    targets_NT = np.array([[5, 0, 0], [5, 6, 0], [5, 6, 5], [6, 6, 6]])
+    asked_NT = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 1, 1]], bool)
+    assert _commonest(targets_NT, asked_NT, by_example=True) == 0.75
+    tokens = (0 + 1 / 2 + 1 / 3 + 1) / 4  # 6 is right most often
+    assert _commonest(targets_NT, asked_NT, by_example=False) == pytest.approx(tokens)
 
 
 @pytest.mark.slow
