@@ -1,4 +1,4 @@
-"""Every mixer in the same language model: equal parameters, tokens, data and tuning.
+"""Every mixer in the same language model: equal parameters, tokens, data and grid of rates.
 
     hope prepare data/wikitext-2 --input wiki.train.tokens --validation-input wiki.valid.tokens
     hope sweep experiments/language_modelling/equal_budget.py --local 2 --tune optim.lr \\
@@ -15,7 +15,8 @@ updated every fourth step) and "self_modifying" (the same with one). Width 128, 
 (two groups for Samba, which has two layers in one), a million parameters: the hidden width of
 the feed-forward part is solved for, to within 1 %. 0.8 M tokens in windows of 256, AdamW.
 
-Choices are those of the published models where they do not depend on the width. Memories
+Choices are those of the published models where they do not depend on the width; HOPE's chunk
+and the width of its values were chosen in trials (experiments/results/value_expansion). Memories
 have two heads, so that a head is 64 wide as theirs are; attention has four. Windows are a
 quarter of the context, because a window of all of it would be the Transformer.
 """

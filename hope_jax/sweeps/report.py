@@ -108,7 +108,9 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
             f"# {folder.name}\n",
             f"{len(runs)} finished runs. Losses are nats per token on held-out text, mean over "
             "seeds with the range in brackets. Tokens per second are the median of what was "
-            "logged; the state is that of one sequence after a training window.\n",
+            "logged; the state is that of one sequence after a training window."
+            + (f" The best {best} was chosen by these losses." if best else "")
+            + "\n",
             table(shown, groups, fields, best),
             "",
             *(f"![{p.stem}]({p.name})" for p in pictures),

@@ -35,8 +35,8 @@ class Task(Protocol):
     """A task of one configuration and length.
 
     Attributes:
-      chance: share of right answers of a guess that has read nothing; None: the commonest
-        answer of the examples at hand is that guess.
+      chance: share of right answers of a guess that has read nothing; None: that guess
+        is the best answer that is the same for all examples at hand.
     """
 
     chance: float | None
