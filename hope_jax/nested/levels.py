@@ -31,6 +31,9 @@ class Levels:
       levels: the levels, fastest first.
       pre: optax transformation of the whole gradient at every tick, before it is summed,
         e.g. `optax.clip_by_global_norm(1.0)`.
+      clear: `(grad_sum, extra) -> grad_sum`, asked for every level before a tick's gradient is
+        added; drops what the sum is not to hold any more, such as the part of a text that is
+        over. `extra` is what transformations get at this tick.
 
     Raises:
       ValueError: a schedule that cannot be run, or (in `init` and later) parameters that
@@ -71,6 +74,7 @@ class Levels:
 
     levels: tuple[Level, ...]
     pre: optax.GradientTransformation = optax.identity()
+    clear: Callable[[Any, dict[str, Any]], Any] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "levels", tuple(self.levels))
@@ -120,7 +124,7 @@ class Levels:
         grads = self.split(grads)
         tick = self.later(state.tick, 1)
         sums = {name: level.grad_sum for name, level in state.levels.items()}
-        sums = self.accumulate(sums, grads)
+        sums = self.accumulate(sums, grads, extra)
         states = {n: s.replace(grad_sum=sums[n]) for n, s in state.levels.items()}
         info = {}
         for i, level in enumerate(self.levels):
@@ -222,14 +226,19 @@ class Levels:
         """Whether level `i` owns the initial values of level `i - 1`."""
         return i > 0 and self.levels[i - 1].reset_to_init
 
-    def accumulate(self, sums: dict[str, Any], grads: dict[str, Any]) -> dict[str, Any]:
+    def accumulate(
+        self, sums: dict[str, Any], grads: dict[str, Any], extra: dict[str, Any]
+    ) -> dict[str, Any]:
         """Add one tick's gradient to the `grad_sum` of every level, by level name."""
         total = {}
         for i, level in enumerate(self.levels):
             own = grads[level.name]
             if self.holds_anchor(i):
                 own = union(own, grads[self.levels[i - 1].name])
-            total[level.name] = accumulate(level, sums[level.name], own)
+            before = sums[level.name]
+            if self.clear is not None and level.period > 1:
+                before = self.clear(before, extra)
+            total[level.name] = accumulate(level, before, own)
         return total
 
     def update(

@@ -176,7 +176,7 @@ class _Nest:
         tx = optax.with_extra_args_support(self.levels.pre)
         grads, pre = tx.update(grads, moving.pre, params, **extra)
         grads = self.levels.split(grads)
-        sums = self.levels.accumulate(moving.sums, grads)
+        sums = self.levels.accumulate(moving.sums, grads, extra)
         moving = moving.replace(sums=sums, pre=pre, carry=carry, extra=extra)
         return self.boundary(1, moving, grads), y
 

@@ -202,12 +202,22 @@ def test_first_order_changes_gradients_and_not_losses(texts):
     assert first["in_context"]["log_rate_period_1"].any()
 
 
+NESTED = {"variant": "nested", "chunks": (2, 4)}  # 6 is in the second period of the slow level
+
+
 @pytest.mark.parametrize(
-    "rule", [*(pytest.param(r, marks=SLOW) for r in ("sgd", "momentum")), "adam"]
+    "how, at",
+    [
+        *(pytest.param({"rule": r}, 6, marks=SLOW) for r in ("sgd", "momentum")),
+        *(pytest.param({"rule": r}, 8, marks=SLOW) for r in ("sgd", "momentum", "adam")),
+        ({"rule": "adam"}, 6),
+        (NESTED | {"rule": "sgd"}, 6),
+        pytest.param(NESTED | {"rule": "adam"}, 6, marks=SLOW),
+        pytest.param(NESTED | {"rule": "sgd"}, 8, marks=SLOW),
+    ],
 )
-@pytest.mark.parametrize("at", [pytest.param(8, marks=SLOW), 6])
-def test_a_document_that_begins_in_a_row_knows_nothing_of_the_one_before(rule, at, texts):
-    config = make(rule=rule)
+def test_a_document_that_begins_in_a_row_knows_nothing_of_the_one_before(how, at, texts):
+    config = make(**how)
     params = params_of(config)
     reset_BT = jnp.zeros((2, 13), bool).at[1, at].set(True)
     losses_BT = losses_of(config, params, texts, reset_BT)

@@ -39,7 +39,25 @@ def inner_levels(config: ModelConfig, params: Any, *, rows: bool = True) -> Leve
                 reset_to_init=nested and i + 1 < len(there),
             )
         )
-    return Levels(tuple(levels))
+    return Levels(tuple(levels), clear=_of_this_text if rows else None)
+
+
+def _of_this_text(grad_sum: Any, extra: dict[str, Any]) -> Any:
+    """Sums of gradients `[blocks, B, ...]` without those of texts that are over.
+
+    `extra` has `began`, `[B]`: whether a text begins within the tick; without it none does.
+    """
+    if "began" not in extra:
+        return grad_sum
+    began_B = extra["began"]
+    return jax.tree.map(lambda s: _choose(began_B, jnp.zeros_like(s), s, 1), grad_sum)
+
+
+def _choose(where_B: jax.Array, a: jax.Array, b: jax.Array, axis: int) -> jax.Array:
+    """Rows of `a` or of `b`; B is at `axis`."""
+    shape = [1] * a.ndim
+    shape[axis] = -1
+    return jnp.where(where_B.reshape(shape), a, b)
 
 
 def _rule(how: InContextConfig, rate: jax.Array) -> optax.GradientTransformation:
@@ -66,11 +84,6 @@ def per_text(
     last update takes its step from zero and from a fresh state.
     """
 
-    def choose(where_B, a, b, axis):
-        shape = [1] * a.ndim
-        shape[axis] = -1
-        return jnp.where(where_B.reshape(shape), a, b)
-
     def init(params):
         return jax.vmap(tx.init, in_axes=1)(params)
 
@@ -81,8 +94,8 @@ def per_text(
             return step(updates, state, params)
         new_B = forgot[name]
         fresh = init(jax.tree.map(jnp.zeros_like, params))
-        state = jax.tree.map(lambda a, b: choose(new_B, a, b, 0), fresh, state)
-        here = jax.tree.map(lambda p: choose(new_B, jnp.zeros_like(p), p, 1), params)
+        state = jax.tree.map(lambda a, b: _choose(new_B, a, b, 0), fresh, state)
+        here = jax.tree.map(lambda p: _choose(new_B, jnp.zeros_like(p), p, 1), params)
         change, state = step(updates, state, here)
         return jax.tree.map(lambda c, h, p: c + (h - p), change, here, params), state
 

@@ -65,7 +65,6 @@ def in_context_losses(
         "targets": chunks(targets_BT),
         "reset": chunks(reset_BT),
         "mixers": chunks(mixers_BT),
-        "keep": None if reset_BT is None else _kept(config, reset_BT, ticks),
         "due": _due(config, ticks),
     }
 
@@ -84,12 +83,8 @@ def in_context_losses(
             return grads, (part.states, forgot), out
         began_B = x["reset"].any(axis=1)
         forgot = {level: f | began_B for level, f in forgot.items()}
-        grads = {
-            level: jax.tree.map(lambda g, k=x["keep"][level]: g * k[None, :, None, None], g)
-            for level, g in grads.items()
-        }
         left = {level: f & ~x["due"][level] for level, f in forgot.items()}
-        return grads, (part.states, left), out, {"forgot": forgot}
+        return grads, (part.states, left), out, {"forgot": forgot, "began": began_B}
 
     whole = lambda x_NBC: x_NBC.swapaxes(0, 1).reshape(batch, ticks * chunk)
     parts, stats, judged = [], [], []
@@ -126,23 +121,6 @@ def _chunks(x_BT: jax.Array, ticks: int, chunk: int) -> jax.Array:
     """`[B, T, ...]` as `[ticks, B, chunk, ...]`, without what is left over."""
     batch, rest = x_BT.shape[0], x_BT.shape[2:]
     return x_BT[:, : ticks * chunk].reshape(batch, ticks, chunk, *rest).swapaxes(0, 1)
-
-
-def _kept(config: ModelConfig, reset_BT: jax.Array, ticks: int) -> dict[str, jax.Array]:
-    """By level, `[ticks, B]`: 1 where no later tick of the level's period begins a document.
-
-    What a text is to learn from ended texts is nothing, so their gradients are left out.
-    """
-    chunk = config.cms.in_context.chunk
-    began_NB = _chunks(reset_BT, ticks, chunk).any(axis=2)
-    kept = {}
-    for level, tokens in moving_levels(config).items():
-        period = tokens // chunk
-        pad = -ticks % period
-        grid = jnp.pad(began_NB, ((0, pad), (0, 0))).reshape(-1, period, began_NB.shape[1])
-        later = jnp.cumsum(grid[:, ::-1], axis=1)[:, ::-1] - grid
-        kept[level] = (later == 0).reshape(-1, began_NB.shape[1])[:ticks].astype(jnp.float32)
-    return kept
 
 
 def _due(config: ModelConfig, ticks: int) -> dict[str, jax.Array]:
