@@ -9,8 +9,10 @@
 
 A model reads the periods one after the other, each from the weights that the one before left
 (`start`), with new optimizer states, as somebody would who goes on training a model a year
-later. After each the loss on held-out books of all periods is measured. Arms are in
-books/recipe.py. A run that was stopped goes on, a finished one is skipped.
+later. After each the loss on held-out books of all periods is measured, in windows that lie
+evenly over the whole split of each period and are the same for all arms; every file is taken
+for a book. Arms are in books/recipe.py. A run that was stopped goes on, a finished one is
+skipped.
 """
 
 from __future__ import annotations
@@ -18,8 +20,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from books.held_out import BookReader
 
 import hope_jax
 from hope_jax.checkpoint.whole_file import write_whole
@@ -29,7 +36,6 @@ from hope_jax.data import open_dataset
 from hope_jax.models import count_params
 from hope_jax.parallel import make_mesh, use_mesh
 from hope_jax.training import train
-from hope_jax.training.evaluate import Evaluator
 from hope_jax.training.identity import device, versions
 
 PERIODS = ("before-1800", "1800-1849", "1850-1874", "1875-1899")
@@ -101,18 +107,18 @@ def read(config: TrainConfig, data: Path, periods: list[str], seed: int, runs: P
 
 def _losses(
     config: TrainConfig, workdir: Path, data: Path, periods: list[str]
-) -> dict[str, float]:
-    """Nats per token on held-out books of every period."""
+) -> dict[str, dict[str, Any]]:
+    """What `BookReader` finds on held-out books of every period."""
     loaded = hope_jax.load(workdir)
     mesh = make_mesh(config.mesh)
     with use_mesh(mesh):
-        evaluator = Evaluator(loaded.model, mesh)
+        reader = BookReader(loaded.model, mesh)
         rows = range(config.data.batch)
         losses = {}
         for period in periods:
             where = dataclasses.replace(config.data, path=str(data / period))
             held_out = open_dataset(where, loaded.tokenizer, split="validation", rows=rows)
-            losses[period] = evaluator(loaded.params, held_out, config.eval_batches).loss
+            losses[period] = reader(loaded.params, held_out, config.eval_batches)
     return losses
 
 

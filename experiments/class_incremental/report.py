@@ -4,7 +4,9 @@
         --out experiments/results/class_incremental
 
 Writes README.md, a plot for each dataset, and runs.json with all figures, those of tuning
-included. What a person made of the figures is taken from findings.md in OUT, if it is there.
+included. Trials say on the page what they were made with; those of the older form
+(tuned/ARM.json) do not say with what base. What a person made of the figures is taken from
+findings.md in OUT, if it is there.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from class_incremental.arms import ARMS, NO_CLIP
+from class_incremental.arms import ARMS
+from class_incremental.tuning_page import tuning
 from matplotlib.figure import Figure
 
 from hope_jax.sweeps.report import spread
@@ -47,10 +50,8 @@ def report(folder: Path, out: Path) -> str:
     runs = [json.loads(file.read_text()) for file in sorted(folder.glob("*-*-*.json"))]
     if not runs:
         raise ValueError(f"nothing was measured yet in {folder}; see run.py --help")
-    tuned = {
-        file.stem: json.loads(file.read_text())
-        for file in sorted((folder / "tuned").glob("*.json"))
-    }
+    files = sorted((folder / "tuned").glob("*.json"))
+    tuned = [one for file in files for one in json.loads(file.read_text())]
     out.mkdir(parents=True, exist_ok=True)
     findings = out / "findings.md"
     lines = [
@@ -68,7 +69,7 @@ def report(folder: Path, out: Path) -> str:
         here = [run for run in runs if run["dataset"] == dataset]
         lines += _dataset(dataset, here)
         _plot(here, out / f"{dataset}.png")
-    lines += _tuning(tuned) + _origin(runs)
+    lines += tuning(tuned, runs) + _origin(runs)
     page = "\n".join(lines) + "\n"
     (out / "README.md").write_text(page)
     _keep(out / "runs.json", runs, tuned)
@@ -159,42 +160,6 @@ def _plot(runs: Runs, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _tuning(tuned: dict[str, Runs]) -> list[str]:
-    if not tuned:
-        return []
-    lines = [
-        "## Tuning",
-        "",
-        "Accuracy in percent at the end, on validation queries of seed 100 and the first "
-        "tasks; the best of an arm (the first of equals) is what it was measured with. The "
-        "other arms were "
-        "measured with the settings in experiments/class_incremental/arms.py.",
-        "",
-        "| arm | dataset | tasks | settings | accuracy |",
-        "|---|---|---|---|---|",
-    ]
-    for arm, tried in tuned.items():
-        for one in tried:
-            kept = {k: v for k, v in one["settings"].items() if _matters(k, one["settings"])}
-            settings = ", ".join(f"{k} {_short(v)}" for k, v in kept.items())
-            cells = [arm, one["dataset"], str(len(one["classes"])), settings]
-            lines.append(f"| {' | '.join(cells)} | {100 * one['final']:.1f} |")
-    return [*lines, ""]
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return "/".join(map(_short, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _matters(name: str, settings: dict[str, Any]) -> bool:
-    """Whether a setting does anything: those of levels without levels do not."""
-    if name in ("chunks", "rule", "clip", "blocks"):
-        return bool(settings["chunks"]) and settings[name] != NO_CLIP
-    return name in ("lr", "passes") or (name == "strength" and settings[name] > 0)
-
-
 def _origin(runs: Runs) -> list[str]:
     first = runs[0]
     made = first["device"] | first["versions"]
@@ -208,9 +173,9 @@ def _origin(runs: Runs) -> list[str]:
     ]
 
 
-def _keep(file: Path, runs: Runs, tuned: dict[str, Runs]) -> None:
+def _keep(file: Path, runs: Runs, tuned: Runs) -> None:
     """All figures, a run a line; shares to four digits."""
-    rows = [*runs, *({"tuning": True, **one} for tried in tuned.values() for one in tried)]
+    rows = [*runs, *({"tuning": True, **one} for one in tuned)]
     same = {key: runs[0][key] for key in ("device", "versions")}
     short = [
         {k: _rounded(v) for k, v in row.items() if k not in same or v != same[k]}

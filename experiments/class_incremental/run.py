@@ -13,8 +13,9 @@
 
 One base model; a seed draws the order of tasks, the examples and the queries. What is measured
 is not measured again. --tune tries an arm's settings on seed 100 and its first tasks, with
-queries of the validation split, and writes tuned/ARM.json into OUT; later runs of the arm take
-the best of them.
+queries of the validation split, and writes tuned/DATASET-ARM.json into OUT. Later runs take the
+best of the trials with the same dataset, base and examples per class, of those with the most
+tasks; where there are only others they are refused.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from class_incremental import trials
 from class_incremental.arms import ARMS
 from class_incremental.classes import FILES, PUBLISHED, Pool, read, tasks
 from class_incremental.coding import Coder, label_ids
@@ -41,7 +45,6 @@ from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.data.tokenizers.sentence_piece import SentencePieceTokenizer
 from hope_jax.training.identity import device, versions
 
-TUNING_SEED = 100
 # Tokens of a prompt; about one utterance in ten is longer, and its end is cut.
 LONGEST = {"clinc150": 24, "banking77": 40}
 
@@ -65,15 +68,6 @@ def load_base(path: Path) -> hope_jax.Loaded:
             "with one: train the base as base.py says"
         )
     return base
-
-
-def settings_of(arm: str, out: Path) -> Settings:
-    """What tuning found best, or else what the arm has."""
-    file = out / "tuned" / f"{arm}.json"
-    if not file.exists():
-        return ARMS[arm].settings
-    best = max(json.loads(file.read_text()), key=lambda one: one["final"])["settings"]
-    return Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in best.items()})
 
 
 def run(
@@ -105,19 +99,29 @@ def run(
 
 
 def tune(base, pool, arm: str, args: argparse.Namespace) -> None:
-    """Try an arm's settings, those that are not tried yet."""
-    file = args.out / "tuned" / f"{arm}.json"
-    done = json.loads(file.read_text()) if file.exists() else []
+    """Try an arm's settings, those that are not tried yet under the same conditions."""
+    done = trials.read(args.out, args.dataset, arm)
+    here = trials.conditions(base, args.dataset, args.per_class) | {"first": args.first}
     tried = ARMS[arm].tried
     for values in itertools.product(*tried.values()):
         changes = dict(zip(tried, values, strict=True))
         settings = dataclasses.replace(settings_of_code(arm, args), **changes)
-        if any(_same(one["settings"], settings) for one in done):
+        known = (one["settings"] for one in done if trials.agrees(one, here))
+        if any(trials.same(one, settings) for one in known):
             continue
         found = run(
-            base, pool, arm, settings, TUNING_SEED, args.per_class, 4, "validation", args.first
+            base,
+            pool,
+            arm,
+            settings,
+            trials.SEED,
+            args.per_class,
+            trials.QUERIES,
+            trials.SPLIT,
+            args.first,
         )
-        done.append({"changes": changes, **found})
+        done.append({"changes": changes, **found, **here})
+        file = trials.file_of(args.out, args.dataset, arm)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, json.dumps(done, indent=1) + "\n")
         print(f"{arm} {changes}: {found['final']:.3f}", flush=True)
@@ -137,10 +141,6 @@ def settings_of_code(arm: str, args: argparse.Namespace) -> Settings:
             pass  # a word
         changes[name] = tuple(value) if isinstance(value, list) else value
     return dataclasses.replace(ARMS[arm].settings, **changes)
-
-
-def _same(found: dict[str, Any], settings: Settings) -> bool:
-    return found == json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -186,33 +186,30 @@ def main(argv: list[str] | None = None) -> None:
 def measure_once(base, pool, arm: str, seed: int, args: argparse.Namespace) -> None:
     """Measure an arm on a seed, unless that was done."""
     file = args.out / f"{args.dataset}-{arm}-{seed}.json"
-    settings = settings_of(arm, args.out)
+    here = trials.conditions(base, args.dataset, args.per_class)
+    settings = trials.best(args.out, arm, here) or ARMS[arm].settings
     if file.exists():
         known = json.loads(file.read_text())
-        same = _same(known["settings"], settings) and known["per_class"] == args.per_class
-        if not same or known["queries_per_class"] != args.queries:
+        asked = {"per_class": args.per_class, "queries_per_class": args.queries}
+        # files of before have no checksum of the base
+        asked |= {k: v for k, v in trials.origin(base).items() if k in known}
+        if not trials.same(known["settings"], settings) or not trials.agrees(known, asked):
             raise ValueError(
-                f"{file} was measured with other settings; give another --out, or remove it"
+                f"{file} was measured with other settings or another base; give another "
+                "--out, or remove it"
             )
         print(f"{file.name}: measured before")
         return
     found = run(base, pool, arm, settings, seed, args.per_class, args.queries)
     origin = {
-        "base": base.config.name,
-        "base_steps": base.step,
-        "parameters": sum(x.size for x in _leaves(base.params)),
+        **trials.origin(base),
+        "parameters": sum(x.size for x in jax.tree.leaves(base.params)),
         "device": device(),
         "versions": versions(),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, json.dumps(found | origin, indent=1) + "\n")
     print(f"{file.name}: {found['final']:.3f}", flush=True)
-
-
-def _leaves(tree: Any) -> list:
-    import jax
-
-    return jax.tree.leaves(tree)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
-from class_incremental import arms, fisher, report, run
+from class_incremental import arms, fisher, report, run, trials, tuning_page
 from class_incremental import measure as measure_module
 from class_incremental.classes import Example, Pool, Task, read, tasks
 from class_incremental.coding import Coder, label_ids
@@ -63,7 +63,7 @@ def coder(base, pool):
     return Coder(base.tokenizer, label_ids(base.tokenizer, pool))
 
 
-@pytest.mark.parametrize("module", [fisher, measure_module])
+@pytest.mark.parametrize("module", [fisher, measure_module, tuning_page])
 def test_examples_in_docstrings(module):
     found = doctest.testmod(module)
     assert found.attempted and not found.failed
@@ -295,7 +295,7 @@ def test_a_finished_run_is_skipped_and_other_settings_are_refused(
         made.append(args)
         return {
             "final": 0.5,
-            "settings": dataclasses.asdict(run.settings_of("fine_tuned", tmp_path)),
+            "settings": dataclasses.asdict(arms.ARMS["fine_tuned"].settings),
             "per_class": 15,
             "queries_per_class": 4,
         }
@@ -306,6 +306,9 @@ def test_a_finished_run_is_skipped_and_other_settings_are_refused(
     for _ in range(2):
         run.measure_once(base, pool, "fine_tuned", 0, args)
     assert len(made) == 1 and "measured before" in capsys.readouterr().out
+    longer = dataclasses.replace(base, step=base.step + 1)
+    with pytest.raises(ValueError, match="or another base"):
+        run.measure_once(longer, pool, "fine_tuned", 0, args)
     args.per_class = 3
     with pytest.raises(ValueError, match="measured with other settings"):
         run.measure_once(base, pool, "fine_tuned", 0, args)
@@ -323,15 +326,96 @@ def test_every_arm_is_set_to_something_that_fits_the_base():
                 )
 
 
-def test_tuned_settings_are_taken(tmp_path):
-    assert run.settings_of("hope_2", tmp_path) == arms.ARMS["hope_2"].settings
-    (tmp_path / "tuned").mkdir()
-    tried = [
-        {"final": final, "settings": dataclasses.asdict(Settings(chunks=(64, 512), lr=lr))}
-        for final, lr in ((0.1, 1.0), (0.3, 2.0), (0.2, 3.0))
-    ]
-    (tmp_path / "tuned" / "hope_2.json").write_text(json.dumps(tried))
-    assert run.settings_of("hope_2", tmp_path) == Settings(chunks=(64, 512), lr=2.0)
+@pytest.fixture
+def tune(base, monkeypatch, tmp_path):
+    """Tunes fine_tuned with accuracies that are made up; gives how many trials it took."""
+    made = []
+
+    def stub(base, pool, arm, settings, seed, per_class, queries, split, first):
+        made.append((pool, settings.lr, per_class, first))
+        # what is right depends on the dataset and the examples
+        final = settings.lr if pool == "banking77" or per_class > 15 else 1 - settings.lr
+        return {
+            "arm": arm,
+            "settings": dataclasses.asdict(settings),
+            "classes": [7] * first,
+            "final": final,
+        }
+
+    monkeypatch.setattr(run, "run", stub)
+
+    def tune(dataset, per_class, first, base=base):
+        before = len(made)
+        args = ["--data", ".", "--base", ".", "--dataset", dataset, "--arm", "fine_tuned"]
+        args += ["--out", str(tmp_path), "--per-class", f"{per_class}", "--first", f"{first}"]
+        run.tune(base, dataset, "fine_tuned", run.parser().parse_args(args))
+        return len(made) - before
+
+    return tune
+
+
+def rate_of(base, out, dataset, per_class):
+    return trials.best(out, "fine_tuned", trials.conditions(base, dataset, per_class)).lr
+
+
+def test_trials_count_for_their_own_conditions_alone(base, tune, tmp_path):
+    assert tune("clinc150", 20, 3) == 2 and tune("banking77", 15, 11) == 2
+    assert tune("clinc150", 20, 3) == tune("banking77", 15, 11) == 0
+    assert tune("clinc150", 15, 3) == 2 and tune("clinc150", 15, 10) == 2
+    slow, fast = arms.ARMS["fine_tuned"].tried["lr"]
+    assert rate_of(base, tmp_path, "clinc150", 20) == fast
+    assert rate_of(base, tmp_path, "clinc150", 15) == slow
+    assert rate_of(base, tmp_path, "banking77", 15) == fast
+    longer = dataclasses.replace(base, step=base.step + 1)
+    assert tune("clinc150", 15, 3, longer) == 2
+    other = dataclasses.replace(base, params=jax.tree.map(lambda x: x + 1, base.params))
+    assert tune("clinc150", 15, 3, other) == 2
+
+
+def test_trials_with_more_tasks_decide(base, tune, tmp_path):
+    tune("clinc150", 15, 3)
+    tune("clinc150", 15, 10)
+    file = trials.file_of(tmp_path, "clinc150", "fine_tuned")
+    done = json.loads(file.read_text())
+    done[0]["final"] = 2.0  # of 3 tasks; of 10 the other rate is better
+    done[2]["final"], done[3]["final"] = 0.1, 0.2
+    file.write_text(json.dumps(done))
+    assert rate_of(base, tmp_path, "clinc150", 15) == done[3]["settings"]["lr"]
+
+
+def test_trials_of_other_conditions_and_of_the_older_form_are_refused(base, tune, tmp_path):
+    wanted = trials.conditions(base, "clinc150", 15)
+    assert trials.best(tmp_path, "fine_tuned", wanted) is None
+    tune("clinc150", 20, 3)
+    with pytest.raises(
+        ValueError, match=r"trials with per_class 20, and none with per_class 15"
+    ):
+        trials.best(tmp_path, "fine_tuned", wanted)
+    older = tmp_path / "tuned" / "fine_tuned.json"
+    older.write_text("[]")
+    for use in (
+        lambda: trials.best(tmp_path, "fine_tuned", wanted),
+        lambda: tune("banking77", 9, 1),
+    ):
+        with pytest.raises(ValueError, match=r"older form, which do not say with what base"):
+            use()
+
+
+def test_the_page_says_with_what_was_tuned_and_where_a_grid_ends(base, tune, tmp_path):
+    tune("clinc150", 20, 3)
+    tune("clinc150", 15, 3)
+    kept = json.loads(trials.file_of(tmp_path, "clinc150", "fine_tuned").read_text())
+    older = [{k: v for k, v in one.items() if not k.startswith("base")} for one in kept[:2]]
+    facts = {"dataset": "clinc150", "arm": "fine_tuned", "per_class": 15, "classes": [7] * 10}
+    measured = [facts | {"settings": kept[2]["settings"]}]
+    page = "\n".join(tuning_page.tuning(older + kept[2:], measured))
+    few = "first 3 tasks, 21 classes, {} examples and 4 queries of each, seed 100, base"
+    assert f"clinc150, {few.format(20)} not recorded." in page
+    assert f"clinc150, {few.format(15)} {base.config.name} of 0 steps, weights " in page
+    assert "were measured with 15 examples of each class and 10 tasks." in page
+    assert "were measured with 10 tasks." in page
+    assert "| fine_tuned | lr 0.003, passes 1 | 0.3 | best, highest lr |" in page
+    assert "| fine_tuned | lr 0.001, passes 1 | 99.9 | best, lowest lr, measured |" in page
 
 
 def test_the_command_says_what_is_missing(tmp_path, capsys):
@@ -351,11 +435,13 @@ def test_a_whole_run_of_a_tiny_model(base, pool, tmp_path, monkeypatch):
     names = ["hope_2", "in_context", "ewc", "joint"]  # one of each kind
     args = ["--data", ".", "--base", ".", "--dataset", "clinc150", "--out", str(tmp_path)]
     args += ["--per-class", "4", "--queries", "2", "--seed", "0", "1", "--arm", *names]
+    run.main([*args, "--tune", "--first", "2", "--arm", "in_context"])
     run.main(args)
     out = tmp_path / "page"
     page = report.report(tmp_path, out)
     assert all(f"| {name} |" in page for name in names)
     kept = json.loads((out / "runs.json").read_text())
-    assert len(kept) == 2 * len(names)
+    assert len(kept) == 2 * len(names) + 1 and kept[-1]["tuning"]
+    assert "clinc150, first 2 tasks, 4 classes, 4 examples and 4 queries of each" in page
     assert all(0 <= one["final"] <= 1 for one in kept)
     assert (out / "clinc150.png").stat().st_size > 10_000
