@@ -61,7 +61,10 @@ def report(out: Path) -> str:
     order = sorted(figures, key=lambda name: -sum(run[0] for run in figures[name]))
     lines = [["model", *heads, "seeds"], ["---", *["---:"] * (len(heads) + 1)]]
     for name in order:
-        cells = [spread(values) for values in zip(*figures[name], strict=True)]
+        cells = [
+            spread(values) if max(values) < 1000 else f"{min(values):.2g} to {max(values):.2g}"
+            for values in zip(*figures[name], strict=True)
+        ]
         lines.append([name, *cells, str(len(figures[name]))])
     say = lambda value: "" if value is None else f"{value:.3g}"
     lines.append(["chance", *(say(one["chance"]) for one in first["results"]), ""])

@@ -125,9 +125,9 @@ class SelfModifyingConfig:
     input_norm: Literal["l2", "rms", "none"] = "l2"  # normalise what the generators read
     conv: int = 4  # width of the causal depthwise convolution; 0 turns it off
     conv_placement: Literal["per_role", "shared"] = "per_role"
-    # eta = max_rate * sigmoid(.). None: 4 / chunk, at most 1. The writes of a chunk do not
-    # see each other's errors; where they sum to more than a few units they overshoot, and
-    # memories that generate their own keys and rates turn that into chaos.
+    # eta = max_rate * sigmoid(.), times 1 - mu with momentum. None: 4 / chunk, at most 1. The
+    # writes of a chunk do not see each other's errors; where they sum to more than a few units
+    # they overshoot, and memories that generate their own keys and rates turn that into chaos.
     max_rate: float | None = None
     initial_rate: float | None = None  # eta at initialisation; None: 0.3 max_rate
     initial_retention: float = 0.99  # alpha at initialisation
@@ -184,7 +184,8 @@ class SelfModifyingConfig:
         """Upper limit of eta: `max_rate`, or what the chunks allow."""
         if self.max_rate is not None:
             return self.max_rate
-        return min(1.0, 4 / max(self.chunk, self.memory_chunk or 1))
+        limit = min(1.0, 4 / max(self.chunk, self.memory_chunk or 1))
+        return limit / max(1.0, self.grad_factor)
 
     @property
     def start_rate(self) -> float:

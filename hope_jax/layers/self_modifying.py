@@ -314,16 +314,19 @@ class SelfModifyingTitans(nn.Module):
         """Statistics for logs, in the collection "stats"; free where nobody asks."""
         if not self.is_mutable_collection("stats"):
             return
-        change, norm = 0.0, 0.0
+        change, norm, size = 0.0, 0.0, 0.0
         for group, first in zip(reading.state.groups, initial, strict=True):
             for now, before in zip(
                 jax.tree.leaves(group.running), jax.tree.leaves(first), strict=True
             ):
                 change += jnp.sum(jnp.square(now - before[None])) / now.shape[0]
                 norm += jnp.sum(jnp.square(before))
+                size += jnp.sum(jnp.square(now)) / now.shape[0]
         self.sow("stats", "eta", jnp.mean(reading.eta))
         self.sow("stats", "alpha", jnp.mean(reading.alpha))
         self.sow("stats", "memory_change", jnp.sqrt(change / norm))
+        # Zero is final: where both layers of a memory are, neither has a gradient.
+        self.sow("stats", "memory_norm", jnp.sqrt(size / norm))
         count_writes(self, reading.eta.size, writes)
 
 

@@ -75,7 +75,8 @@ class SelfModifyingSpec:
       read: "running" reads `M_{t-1}` (Eq. 94), "chunk_start" the chunk's state (Eq. 90).
       momentum: whether writes carry Titans momentum.
       decay_to: what retention decays the weights to, zero (Eq. 88) or their initial values.
-      max_rate: eta = max_rate * sigmoid(.).
+      max_rate: eta = max_rate * sigmoid(.), times 1 - mu with momentum, so that what a gradient
+        adds to the weights in the end stays below it.
       value_norm: normalisation of v.
       bptt_chunks: outer gradients cross at most this many chunks; None: all.
       remat: "none" stores every chunk's intermediates, "chunk" recomputes them, "sqrt"
@@ -275,6 +276,9 @@ def signals(
     eta, alpha = inputs.eta, inputs.alpha
     if eta is None:
         eta = spec.max_rate * rate("eta", inputs.eta_logit)
+        if inputs.mu is not None:
+            # what a gradient adds to the weights in the end is the rate, whatever the momentum
+            eta = eta * (1 - inputs.mu)
     if alpha is None:
         keep = jnp.ones_like(eta)
         alpha = keep if inputs.alpha_logit is None else rate("alpha", inputs.alpha_logit)

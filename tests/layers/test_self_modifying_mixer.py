@@ -111,7 +111,28 @@ def test_writes_are_counted_and_happen_in_less_than_a_chunk():
         stats = {name: float(value[0]) for name, value in stats["stats"].items()}
         assert stats["write_events"] == (2 * 2 * 11 if writes else 0)
         assert (stats["memory_change"] > 0.01) == writes
+        assert (abs(stats["memory_norm"] - 1) > 0.01) == writes
         assert 0 < stats["eta"] < 1 and 0 < stats["alpha"] < 1
+
+
+@pytest.mark.parametrize("start", [0.5, 0.95])
+def test_momentum_does_not_overshoot_where_a_text_repeats_itself(start):
+    """One token again and again, and two in turn: no more in the memories than at the start."""
+    module = mixer(chunk=16, momentum="titans", initial_momentum=start, remat="none")
+    two_D = jax.random.normal(jax.random.key(2), (2, 16))
+    alternating_TD = jnp.tile(two_D, (256, 1))
+    x_BTD = jnp.stack([jnp.tile(two_D[:1], (512, 1)), alternating_TD])
+    params = nn.unbox(jax.jit(module.init)(jax.random.key(0), x_BTD[:, :1]))["params"]
+    size = lambda state: float(
+        sum(jnp.sum(w**2) for g in state.recurrent.groups for w in jax.tree.leaves(g.running))
+    )
+    read = jax.jit(lambda x_BTD: module.apply({"params": params}, x_BTD)[1])
+    assert size(read(x_BTD)) < size(read(x_BTD[:, :0]))
+
+
+def test_a_factor_of_the_gradient_is_one_of_the_rate():
+    assert SelfModifyingConfig(chunk=16, grad_factor=2.0).rate_limit == 1 / 8
+    assert SelfModifyingConfig(chunk=16).rate_limit == 1 / 4
 
 
 @pytest.mark.slow

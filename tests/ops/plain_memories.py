@@ -108,6 +108,8 @@ def run(opt, memories, tokens, resets=()):
         eta = opt.max_rate * jax.nn.sigmoid(
             token["eta_logit"] + apply(opt, frozen["eta"], token["rate_source"], False)[0]
         )
+        if token["mu"] is not None:  # so that a gradient adds the rate in the end
+            eta = eta * (1 - token["mu"])
         alpha = jax.nn.sigmoid(
             token["alpha_logit"] + apply(opt, frozen["alpha"], token["rate_source"], False)[0]
         )

@@ -158,6 +158,7 @@ def step_by_token(opt, weights, tokens):
         v = plain_memories.unit(apply(frozen["v"], token.v_source, True))
         rate = lambda m: apply(frozen[m], token.rate_source, False)[0]
         eta = jax.nn.sigmoid(token.eta_logit + rate("eta"))
+        eta = eta if token.mu is None else eta * (1 - token.mu)
         alpha = jax.nn.sigmoid(token.alpha_logit + rate("alpha"))
         y = apply(w["memory"], token.q, True)
 
