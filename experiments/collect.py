@@ -47,6 +47,7 @@ Speed and memory are in [bench](bench/README.md), what fits which TPU slice in
 [long contexts](pods/long_context/README.md), [faults](pods/faults/README.md);
 comparisons over many runs in
 [language_modelling](language_modelling/README.md), [ablations](ablations/README.md),
+[loss against position](length/README.md), [BLiMP and LAMBADA](downstream/README.md),
 [optimizers](optimizers/README.md), [formal languages](formal_languages/README.md),
 [what is remembered across contexts](continual_memory/README.md),
 [learning within a text](in_context/README.md),

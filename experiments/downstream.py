@@ -72,9 +72,11 @@ def report(out: Path) -> str:
     lines.append(["standard error of one run", *error, ""])
     lines.append(["items", *(f"{one['items']:,}" for one in first["results"]), ""])
     origin = first["device"] | first["versions"]
+    findings = out / "findings.md"  # what a person made of the figures
     page = "\n".join(
         [
             "# Downstream\n",
+            *([findings.read_text()] if findings.exists() else []),
             "Written by `python experiments/downstream.py`, which says how. Mean over seeds, "
             "and the range.\n",
             *(f"| {' | '.join(cells)} |" for cells in lines),

@@ -16,9 +16,9 @@ updated every fourth step) and "self_modifying" (the same with one). Width 128, 
 the feed-forward part is solved for, to within 1 %. 0.8 M tokens in windows of 256, AdamW.
 
 Choices are those of the published models where they do not depend on the width; HOPE's chunk
-and the width of its values were chosen in trials (experiments/results/value_expansion). Memories
-have two heads, so that a head is 64 wide as theirs are; attention has four. Windows are a
-quarter of the context, because a window of all of it would be the Transformer.
+and the width of its values were chosen in trials (experiments/results/value_expansion).
+Memories have two heads, so that a head is 64 wide as theirs are; attention has four. Windows
+are a quarter of the context, because a window of all of it would be the Transformer.
 """
 
 from hope_jax.config import (

@@ -77,6 +77,8 @@ def bins(trained: int, times: int) -> list[int]:
 def report(found: list[dict]) -> str:
     """A page with a table and a plot for each training length; returns the page."""
     page = ["# Loss against position\n"]
+    findings = OUT / "findings.md"  # what a person made of the figures
+    page += [findings.read_text()] if findings.exists() else []
     for trained in sorted({one["trained"] for one in found}):
         page += of_length([one for one in found if one["trained"] == trained])
     first = found[0]
