@@ -4,8 +4,9 @@ A mixer is a Linen module `mixer(x_BTD, state, reset_BT, writes=True) -> (y_BTD,
 `state=None` is the fresh state; the state returned lets reading go on after the last token.
 Its input is normalised, unless the class says `takes_stream`: then it is the residual stream,
 for a mixer of several layers that have norms of their own.
-A new mixer is one configuration class, one file, one line here, and a count of its operations
-in `hope_jax.models.flops`.
+A new mixer is one configuration class in the union of `hope_jax.config.mixers`, one file, one
+line here, and a count of its operations in `hope_jax.models.flops`; in a notebook the class
+itself may stand here (`docs/mixers.md`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import flax.linen as nn
 
 from hope_jax.config import ModelConfig
 
-MIXERS = {
+MIXERS: dict[str, str | type[nn.Module]] = {
     "attention": "hope_jax.layers.attention:Attention",
     "comba": "hope_jax.layers.delta_net:DeltaNet",
     "delta_net": "hope_jax.layers.delta_net:DeltaNet",
@@ -50,5 +51,8 @@ def make_mixer(config: ModelConfig, name: str | None = None) -> nn.Module:
     kind = config.mixer.type
     if kind not in MIXERS:
         raise ValueError(f"no mixer is registered as {kind!r}; known are {sorted(MIXERS)}")
-    module, _, cls = MIXERS[kind].partition(":")
+    known = MIXERS[kind]
+    if not isinstance(known, str):
+        return known(config, name=name)
+    module, _, cls = known.partition(":")
     return getattr(importlib.import_module(module), cls)(config, name=name)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hope_jax.config import ModelConfig
+from hope_jax.config.check import require
 from hope_jax.models.language_model import LanguageModel
 from hope_jax.nested.paths import flatten
 
@@ -107,7 +108,16 @@ def _plain_init(config: ModelConfig, key: jax.Array) -> Any:
 
 @functools.lru_cache(maxsize=64)  # one command asks for them again and again
 def _boxed_shapes(config: ModelConfig) -> Any:
-    return jax.eval_shape(lambda: _init(config, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: _init(config, jax.random.key(0)))
+    leaves = jax.tree_util.tree_leaves_with_path(shapes, is_leaf=_is_boxed)
+    for path, leaf in leaves:
+        require(
+            _is_boxed(leaf),
+            f"parameter {'/'.join(key.key for key in path)} has no names for its axes, so that "
+            "nobody knows how to split it over a mesh; declare it with "
+            "hope_jax.layers.linear.parameter or weight",
+        )
+    return shapes
 
 
 def _is_boxed(leaf: Any) -> bool:

@@ -1,10 +1,12 @@
 """Shapes, logical axes and counts of parameters, without allocating them."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from hope_jax.config import AttentionConfig, CMSConfig, ModelConfig, SelfModifyingConfig
+from hope_jax.layers import registry
 from hope_jax.models import (
     abstract_params,
     abstract_state,
@@ -96,3 +98,17 @@ def test_nothing_is_allocated_for_shapes():
         for leaf in jax.tree.leaves(abstract_params(huge))
     )
     assert abstract_state(huge, batch=2, length=4).keys_BSHK.shape == (100, 2, 4, 64, 128)
+
+
+def test_a_parameter_without_names_for_its_axes_is_named(monkeypatch):
+    class Plain(nn.Module):
+        config: ModelConfig
+
+        @nn.compact
+        def __call__(self, x_BTD, state=None, reset_BT=None, writes=True):
+            return nn.Dense(x_BTD.shape[-1], name="out")(x_BTD), x_BTD[:, :0]
+
+    monkeypatch.setitem(registry.MIXERS, "attention", Plain)
+    config = ModelConfig(vocab_size=9, dim=8, mixer=AttentionConfig(heads=1, block=7))
+    with pytest.raises(ValueError, match=r"mixer/out/(bias|kernel) has no names for its axes"):
+        count_params(config)
