@@ -1,0 +1,38 @@
+"""Where HOPE's memories decay to: zero, as the paper writes it, or their initial values.
+
+    hope sweep experiments/language_modelling/decay.py --local 2 \\
+        --set data.path=data/wikitext-2
+    hope report runs/decay
+    python experiments/length/positions.py --runs runs/decay
+
+HOPE with two feed-forward levels as in equal_budget.py beside this, at the rate that was best
+for it with a decay to zero, and the same with a decay to the initial values: no parameter more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+from hope_jax.config import TrainConfig, grid, override
+
+_EQUAL_BUDGET = runpy.run_path(str(Path(__file__).with_name("equal_budget.py")))
+DECAY = {"hope": "zero", "hope_initial": "initial"}
+
+
+def get_config(variant: str = "hope_initial") -> TrainConfig:
+    """The run of one of the two."""
+    if variant not in DECAY:
+        raise ValueError(f"variant {variant!r}; choose one of {', '.join(DECAY)}")
+    changes = {"optim.lr": 6e-3, "model.mixer.decay_to": DECAY[variant]}
+    config = override(_EQUAL_BUDGET["get_config"]("hope"), changes)
+    return dataclasses.replace(config, name=variant)
+
+
+finish = _EQUAL_BUDGET["finish"]
+
+
+def sweep():
+    """Both, three seeds."""
+    yield from grid({"variant": [*DECAY], ("seed", "data.seed"): [0, 1, 2]})
