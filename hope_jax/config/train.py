@@ -32,7 +32,10 @@ class DataConfig:
     def __post_init__(self):
         for field in ("batch", "length"):
             value = getattr(self, field)
-            require(value >= 1, f"data.{field} is {value}; use at least 1")
+            require(
+                1 <= value < 2**31,  # tokens and rows are counted with 32 bits
+                f"data.{field} is {value}; use 1 to {2**31 - 1}",
+            )
         require(self.seed >= 0, f"data.seed is {self.seed}; use 0 or more")
         require(self.workers >= 0, f"data.workers is {self.workers}; use 0 (threads) or more")
         choose("data.reset", self.reset, "document", "never")

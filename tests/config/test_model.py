@@ -24,6 +24,7 @@ def test_periods_need_not_start_at_one():
         {"sample_tokens": -1},
         {"sample_prompt": ""},
         {"data.workers": -1},
+        {"data.length": 2**31},
         {"optim.lr": float("inf")},
         {"optim.b2": 1.0},
         {"optim.eps": -1e-8},
