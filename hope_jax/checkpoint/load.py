@@ -82,6 +82,19 @@ def load(path: str | Path) -> Loaded:
     )
 
 
+def checkpoint_at(path: Path) -> Path | None:
+    """The checkpoint that `path` is, or that it has at its root as `hope export` leaves it;
+    None where there is none, or at most those of a run.
+
+    >>> checkpoint_at(Path("runs/none")) is None
+    True
+    """
+    for candidate in [path, *(path / str(step) for step in reversed(finished_steps(path)))]:
+        if (candidate / "contents").is_dir():
+            return candidate
+    return None
+
+
 def _candidates(path: Path) -> list[Path]:
     if (path / "contents").is_dir():
         return [path]

@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from hope_jax.checkpoint.load import checkpoint_at
+from hope_jax.checkpoint.storage import finished_steps
 from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.config import TrainConfig, from_dict, to_dict
 from hope_jax.parallel.processes import of_each, on_main
@@ -57,9 +59,11 @@ def claim(workdir: Path, config: TrainConfig, change_optimizer: bool = False) ->
     spoil, as after a mistake that stopped it before the first step; it gives way.
 
     Raises:
-      ValueError: another process trains there, or the folder holds checkpoints or the summary
-        of another configuration; the fields that differ are named.
+      ValueError: the folder holds checkpoints or the summary of another configuration (the
+        fields that differ are named), or a run that is further than `config.steps`, or it is
+        itself a checkpoint.
     """
+    check_folder(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / "lock").open("w") as lock:
         try:
@@ -69,8 +73,37 @@ def claim(workdir: Path, config: TrainConfig, change_optimizer: bool = False) ->
                 f"another process is training in {workdir}; wait for it, or use another "
                 "--workdir"
             ) from None
+        check_folder(workdir, config)  # again: nobody else trains there now
         _check_config(workdir, config, change_optimizer)
         yield
+
+
+def check_folder(workdir: Path, config: TrainConfig) -> None:
+    """Make sure that a run of `config.steps` may begin or go on here; writes nothing.
+
+    Raises:
+      ValueError: the folder is itself a checkpoint, or its run is further than that.
+    """
+    steps = finished_steps(workdir / CHECKPOINTS)
+    if not steps:
+        found = checkpoint_at(workdir)
+        if found is not None:
+            raise ValueError(
+                f"{workdir} holds a model, the checkpoint {found}, and is not the folder of a "
+                f"run; to train from its weights use --set start={workdir} and another "
+                "--workdir"
+            )
+    elif steps[-1] > config.steps:
+        older = max((step for step in steps if step <= config.steps), default=None)
+        rest = (
+            ""
+            if older is None
+            else f"; the model after step {older} is {workdir / CHECKPOINTS / str(older)}"
+        )
+        raise ValueError(
+            f"the run in {workdir} is at step {steps[-1]}, and steps is {config.steps}; use "
+            f"steps={steps[-1]} or more, or another --workdir{rest}"
+        )
 
 
 def reopen(workdir: Path) -> None:

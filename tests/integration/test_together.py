@@ -129,6 +129,15 @@ def test_a_run_that_diverges_does_not_stop_the_others(config, tmp_path, capsys):
     assert "bad: 2 steps in a row" in capsys.readouterr().out
 
 
+def test_none_is_touched_where_one_is_further_than_steps(config, tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    (folders[1] / "checkpoints" / "9").mkdir(parents=True)
+    fewer = override(config, {"steps": 4})
+    with pytest.raises(ValueError, match="b is at step 9, and steps is 4"):
+        train_together([fewer, override(fewer, SECOND)], folders)
+    assert not folders[0].exists() and len(list(folders[1].iterdir())) == 1
+
+
 def test_what_cannot_be_one_program_is_refused(config, tmp_path):
     other = override(config, {"model.dim": 64})
     with pytest.raises(ValueError, match="differ in more than name, seed, data.seed, optim.lr"):

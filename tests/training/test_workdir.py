@@ -72,6 +72,41 @@ def test_results_without_checkpoints_are_not_given_away(tmp_path):
         reopen(tmp_path)  # may be gone
 
 
+def test_a_run_that_is_further_than_steps_is_refused_and_left_as_it_was(tmp_path):
+    """Its last checkpoint would stand for a run of fewer steps."""
+    steps = lambda n: override(TrainConfig(), {"steps": n})
+    with claim(tmp_path, steps(9)):
+        for step in (4, 8, 9):
+            (tmp_path / CHECKPOINTS / str(step)).mkdir(parents=True)
+    before = (tmp_path / CONFIG).read_text()
+    for fewer, older in ((4, 4), (7, 4), (8, 8), (3, None)):
+        with pytest.raises(ValueError) as refused, claim(tmp_path, steps(fewer)):
+            pass
+        said = str(refused.value)
+        assert f"is at step 9, and steps is {fewer};" in said
+        assert (f"{tmp_path}/checkpoints/{older}" in said) == (older is not None)
+        assert older is not None or "checkpoints/" not in said
+        assert (tmp_path / CONFIG).read_text() == before
+    for enough in (9, 10):
+        with claim(tmp_path, steps(enough)):
+            pass
+
+
+def test_a_folder_that_is_a_checkpoint_is_no_work_folder(tmp_path):
+    """What was exported would be hidden behind `checkpoints/`."""
+    (tmp_path / "exported" / "9" / "contents").mkdir(parents=True)
+    (tmp_path / "exported" / "tokenizer.json").write_text("{}")
+    for folder in (tmp_path / "exported", tmp_path / "exported" / "9"):
+        before = sorted(folder.iterdir())
+        with pytest.raises(ValueError) as refused, claim(folder, TrainConfig()):
+            pass
+        assert f"--set start={folder} and another --workdir" in str(refused.value)
+        assert sorted(folder.iterdir()) == before
+    (tmp_path / "runs" / "2024").mkdir(parents=True)  # a number, and no checkpoint
+    with claim(tmp_path / "runs", TrainConfig()):
+        pass
+
+
 def test_a_field_that_is_new_since_the_run_began_is_no_change(tmp_path):
     (tmp_path / CHECKPOINTS / "8").mkdir(parents=True)
     old = to_dict(TrainConfig())

@@ -32,7 +32,7 @@ from hope_jax.training.summary import RunFacts
 from hope_jax.training.tests_of_task import knows_enough
 from hope_jax.training.together.alike import MAY_DIFFER, common
 from hope_jax.training.together.run import Run, Shared
-from hope_jax.training.workdir import reopen
+from hope_jax.training.workdir import check_folder, reopen
 
 
 def train_together(
@@ -53,7 +53,7 @@ def train_together(
 
     Raises:
       ValueError: the configurations differ in something else, a folder belongs to another
-        one, or the data do not fit.
+        one or to a run that is further than `steps`, or the data do not fit.
       OSError: a checkpoint could not be written; those before it are intact.
     """
     require(len(configs) > 0, "no runs to train together")
@@ -64,6 +64,9 @@ def train_together(
             f"{config.name} and {first.name} differ in more than {', '.join(MAY_DIFFER)}, so "
             "they cannot be one program",
         )
+    workdirs = [local_path(workdir, "the work folder") for workdir in workdirs]
+    for config, workdir in zip(configs, workdirs, strict=True):
+        check_folder(workdir, config)  # before anything is written to another one
     display = ProgressDisplay(first.steps)
     with contextlib.ExitStack() as stack:
         stack.callback(display.close)
@@ -76,7 +79,7 @@ def train_together(
         stack.enter_context(use_mesh(mesh))
         shared = Shared(first, mesh, display)
         runs = [
-            Run(shared, config, local_path(workdir, "the work folder"), stack)
+            Run(shared, config, workdir, stack)
             for config, workdir in zip(configs, workdirs, strict=True)
         ]
         signals = stack.enter_context(StopSignals())  # one for all programs
