@@ -169,21 +169,37 @@ slice_facts() {
     eval "$facts"
 }
 
-# check_program PROCESSES WHERE: a `hope train` that could only fail, or lose what it does.
+# check_program PROCESSES WHERE [MOUNT]: a `hope train` that could only fail, or lose what it
+# does. With MOUNT, nothing but what is below it outlives the machines.
 check_program() {
     [ ${#PROGRAM[@]} -gt 0 ] || fail "say what to run after --, e.g. -- hope train --config FILE"
     [ "${PROGRAM[0]}" = hope ] || return 0
-    local words=" ${PROGRAM[*]} "
+    local words=" ${PROGRAM[*]} " place
     case ${PROGRAM[1]:-} in
         train | sweep)
             if [[ $words != *" --workdir"[\ =]* ]]; then
                 fail "hope ${PROGRAM[1]} needs --workdir here: $2"
+            fi
+            place=$(workdir)
+            if [ -n "${3:-}" ] && [[ $place/ != "$3"/* || $place/ == */../* ]]; then
+                fail "--workdir $place is not below $3: $2"
             fi
             ;;
     esac
     if [ "${PROGRAM[1]:-}" = train ] && [ "$1" -gt 1 ] && [[ $words != *" --distributed "* ]]; then
         fail "every process would train alone; add --distributed to hope train"
     fi
+}
+
+# The work folder of the program: the last one that is given, as the program takes it.
+workdir() {
+    local word before='' found=''
+    for word in "${PROGRAM[@]}"; do
+        [[ $before != --workdir ]] || found=$word
+        [[ $word != --workdir=* ]] || found=${word#*=}
+        before=$word
+    done
+    printf '%s' "$found"
 }
 
 # Words so that a shell reads the same words again; spaces as quotes, not backslashes.

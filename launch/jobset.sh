@@ -51,7 +51,7 @@ rendered() {
     if [ -n "${OPT[claim]:-}" ] && [ -n "${OPT[bucket]:-}" ]; then
         fail "--claim and --bucket both name what is mounted at /work; give one of them"
     fi
-    check_program $((HOSTS * ${OPT[slices]:-1})) "what is written elsewhere than below /work is lost"
+    check_program $((HOSTS * ${OPT[slices]:-1})) "what is written elsewhere than below /work is lost" /work
     if [[ ${PROGRAM[0]} == hope && -z ${OPT[claim]:-}${OPT[bucket]:-} ]]; then
         fail "give --claim or --bucket: without it there is no /work, and what is written is lost"
     fi

@@ -99,7 +99,7 @@ case $ACTION in
         slice_facts
         need image "one that launch/Dockerfile has built"
         [ "$HOSTS" -eq 1 ] || fail "$SLICE has $HOSTS hosts and a point runs on one; use up to 8 chips of v5e or v6e, or 4 of others"
-        check_program 1 "what is written elsewhere than below /work is lost"
+        check_program 1 "what is written elsewhere than below /work is lost" /work
         [ -n "${OPT[claim]:-}${OPT[bucket]:-}" ] || fail "give --claim or --bucket: without it there is no /work"
         [ -z "${OPT[claim]:-}" ] || [ -z "${OPT[bucket]:-}" ] || fail "--claim and --bucket both name what is mounted at /work; give one of them"
         # A pod is called NAME-INDEX-xxxxx.

@@ -225,6 +225,12 @@ def test_the_words_of_the_program_arrive_as_they_are(scripts):
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == program
 
 
+@pytest.mark.parametrize("words", [["--workdir=/work/runs/x"], ["--workdir", "/work"]])
+def test_every_form_of_a_work_folder_that_outlives_the_pods(scripts, words):
+    program = [*TRAIN[:-2], *words, "--distributed"]
+    assert "/work" in render(scripts, "--slice", "v5e-16", "--claim", "c", program=program)
+
+
 def test_a_name_that_yaml_would_read_as_something_else(scripts):
     jobset = yaml.safe_load(render(scripts, "--slice", "v5e-16", "--claim", "no", name="true"))
     check(jobset)
@@ -253,6 +259,7 @@ def test_kubectl_is_called_for_what_it_is_asked(scripts):
 
 GOOD = ["--slice", "v5e-16", *IMAGE, "--claim", "work"]
 ALL = [*TRAIN, "--distributed"]
+IN = TRAIN[:-1]  # what comes next is the work folder
 
 
 @pytest.mark.parametrize(
@@ -285,6 +292,11 @@ ALL = [*TRAIN, "--distributed"]
         (["apply", "run", *GOOD, "--image", "a b"], "has a blank in it"),
         (["apply", "run", *GOOD, "--env", "X"], "write NAME=VALUE"),
         (["apply", "run", *GOOD, "--secret", "X"], "write VARIABLE=NAME"),
+        (["apply", "run", *GOOD, "--", *IN, "runs/x"], "--workdir runs/x is not below /work"),
+        (["apply", "run", *GOOD, "--", *IN[:-1], "--workdir=/workers"], "is not below /work"),
+        (["apply", "run", *GOOD, "--", *IN, "/work/a", "--workdir", "/b"], "/b is not below"),
+        (["apply", "run", *GOOD, "--", *IN, "/work/../x"], "--workdir /work/../x is not below"),
+        (["apply", "run", *GOOD, "--", *IN, "gs://b/x"], "--workdir gs://b/x is not below"),
     ],
 )  # fmt: skip
 def test_nonsense_is_refused_in_one_line_and_nothing_is_called(scripts, words, said):

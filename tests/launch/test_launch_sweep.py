@@ -87,6 +87,10 @@ def test_status_and_delete(scripts):
         (["gke", "w", "--slice", "v5e-16", *GKE[2:], "--", *SWEEP], "v5e-16 has 4 hosts"),
         (["gke", "w", *GKE[:-2], "--", *SWEEP], "give --claim or --bucket"),
         (["gke", "w", *GKE, "--", *SWEEP[:3]], "hope sweep needs --workdir"),
+        (
+            ["gke", "w", *GKE, "--", *SWEEP[:-1], "runs/w"],
+            "--workdir runs/w is not below /work",
+        ),
         (["gke", "w", *GKE, "--points", "0", "--", *SWEEP], "--points 0: give at least 1"),
         (["local", "w", "--env", "A=B", "--", *SWEEP], "local takes no --env"),
         (["local", "w", "--points=3", "--", *SWEEP], "local takes no --points"),
