@@ -7,8 +7,14 @@ stream, /help lists all.
   hope stream --workdir runs/hope --stream streams/mine        begin, or go on
   hope stream --workdir runs/hope --turns turns.txt --json     a file of such lines
 
-A stream is kept with /save, in the folder of --stream. It holds what differs from the
-checkpoint: go on from it without --workdir as long as the checkpoint is where it was.
+A stream is kept in the folder of --stream: with /save, and at the end if it has changed since.
+The end is /quit, the last line, SIGTERM, or Ctrl-C outside a terminal. After an error nothing
+more is saved, so that mended lines can be read again from where they began. What is lost is
+told. --no-save leaves saving to /save. A mistake in a file of lines is found before the first
+is read.
+
+The folder holds what differs from the checkpoint: go on from it without --workdir as long as
+the checkpoint is where it was.
 """
 
 from __future__ import annotations
@@ -16,10 +22,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hope_jax.cli.arguments import not_utf8
+from hope_jax.cli.ending import sigterm_as_exit
+
+if TYPE_CHECKING:
+    from hope_jax.streams.session import Session
 
 RESERVOIR = 16_384  # tokens
 HELP = "talk with a model that learns from what it reads"
@@ -31,7 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workdir", type=Path, metavar="DIR", help="folder of a run, or of one checkpoint"
     )
     parser.add_argument(
-        "--stream", type=Path, metavar="DIR", help="folder of the stream; made by /save"
+        "--stream", type=Path, metavar="DIR", help="folder of the stream; made when it is saved"
+    )
+    parser.add_argument(
+        "--no-save",
+        action="store_true",
+        help="do not save at the end: only /save does, and what is lost is told",
     )
     parser.add_argument(
         "--point", type=int, metavar="N", help="go back to where it had read N tokens"
@@ -89,8 +105,11 @@ def run(args: argparse.Namespace) -> int:
     levels = parse_levels(args.levels)
     lines = read_turns(args.turns) if args.turns else None
 
+    from hope_jax.streams.lines import check_lines
     from hope_jax.streams.session import Session
 
+    if lines is not None:
+        check_lines(lines, args.stream)
     stream = _open(args, levels)
     show = None if args.json else _show
     session = Session(
@@ -99,7 +118,22 @@ def run(args: argparse.Namespace) -> int:
     terminal = lines is None and sys.stdin.isatty()
     if terminal:
         print(f"{stream.base.path}, {stream.tokens_read} tokens read. /help lists commands.")
-    for number, line in enumerate(_lines(lines, terminal), start=1):
+    keep = False
+    with sigterm_as_exit():
+        try:
+            _take_all(session, _lines(lines, terminal), terminal, args.json)
+            keep = True
+        except (KeyboardInterrupt, SystemExit):  # a line that was broken off has done nothing
+            keep = True
+            raise
+        finally:
+            _end(session, keep and not args.no_save, args.json)
+    return 0
+
+
+def _take_all(session: Session, lines: Iterable[str], terminal: bool, as_json: bool) -> None:
+    """Take lines up to /quit, and print what each gives."""
+    for number, line in enumerate(lines, start=1):
         try:
             turn = session.take(line)
         except (ValueError, OSError) as error:
@@ -114,14 +148,29 @@ def run(args: argparse.Namespace) -> int:
             continue
         if turn.ends:
             break
-        if args.json:
+        if as_json:
             print(json.dumps({"line": number, "command": turn.command, **turn.values}))
         elif turn.command in ("ask", "tell"):
             _show("\n")  # the answer has been shown as it came
         elif turn.text:
             print(turn.text)
         sys.stdout.flush()
-    return 0
+
+
+def _end(session: Session, keep: bool, as_json: bool) -> None:
+    """Save what changed since the last save, or say that it is lost."""
+    unsaved = session.unsaved
+    if not unsaved:
+        return
+    if not keep or session.folder is None:
+        why = "; --stream DIR keeps them" if session.folder is None else ""
+        print(f"hope stream: {unsaved} are lost{why}", file=sys.stderr)
+        return
+    try:
+        turn = session.take("/save")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{unsaved} are lost, they cannot be saved: {error}") from error
+    print(json.dumps({"command": "save", **turn.values}) if as_json else turn.text, flush=True)
 
 
 def read_turns(path: Path) -> list[str]:
@@ -206,6 +255,8 @@ def _lines(lines: list[str] | None, terminal: bool) -> Iterator[str]:
             except EOFError:
                 print()
                 return
+            except KeyboardInterrupt:  # drops what was typed, as a shell does
+                print("\n/quit ends")
 
 
 def _show(text: str) -> None:

@@ -9,27 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from hope_jax.config.check import require
-from hope_jax.config.overrides import override, parse_assignments
 from hope_jax.streams.changes import table
-from hope_jax.streams.sleep import Sleep
+from hope_jax.streams.lines import (
+    COMMANDS,
+    parse_folder,
+    parse_line,
+    parse_number,
+    parse_sleep,
+)
 from hope_jax.streams.stream import Stream
 
-COMMANDS = {
-    "read": ("TEXT", "read and learn; a line without a command does the same"),
-    "file": ("PATH", "read a file"),
-    "ask": ("PROMPT", "answer, and be afterwards as if not asked"),
-    "tell": ("PROMPT", "answer, and learn from prompt and answer"),
-    "surprise": ("", "how unexpected each token of the last reading was"),
-    "forget": ("[TOKENS]", "drop the context, and levels updated more often than that"),
-    "sleep": ("[KEY=VALUE ...]", "move what was read to slower levels, e.g. steps=100"),
-    "diff": ("", "which level changed by how much since the checkpoint"),
-    "save": ("[DIR]", "add a point to the stream's folder"),
-    "points": ("", "saved points, by tokens read"),
-    "back": ("POINT", "go back to a saved point"),
-    "empty": ("", "empty the reservoir that sleep replays"),
-    "help": ("", "these commands"),
-    "quit": ("", "end; nothing is saved by itself"),
-}
+# Afterwards the stream is another one than was saved.
+_CHANGES = ("read", "file", "tell", "forget", "sleep", "empty")
 
 
 @dataclasses.dataclass
@@ -58,6 +49,11 @@ class Session:
       tokens: of an answer at most.
       temperature: of answers.
       on_text: called with each piece of an answer as it comes.
+
+    Attributes:
+      stream: as it is now.
+      folder: where it is saved, once one is named.
+      changed: whether the stream differs from what was saved or opened last.
     """
 
     def __init__(
@@ -70,6 +66,7 @@ class Session:
         on_text: Callable[[str], None] | None = None,
     ):
         self.stream, self.folder = stream, folder
+        self.changed, self._kept = False, stream.tokens_read
         self._tokens, self._temperature, self._on_text = tokens, temperature, on_text
 
     def take(self, line: str) -> Turn:
@@ -78,16 +75,23 @@ class Session:
         Raises:
           ValueError, OSError: it cannot be done; the stream is as before.
         """
-        line = line.rstrip("\n")
-        if not line.startswith("/"):
-            return self._read(line)
-        name, _, rest = line[1:].partition(" ")
-        require(
-            name in COMMANDS,
-            f"there is no command /{name}; /help lists them, and a text that begins with a "
-            "slash is read with /read",
+        name, rest = parse_line(line.rstrip("\n"))
+        before = self.stream.tokens_read
+        turn = getattr(self, f"_{name}")(rest)
+        if name not in ("read", "file") or self.stream.tokens_read != before:
+            self.changed |= name in _CHANGES
+        return turn
+
+    @property
+    def unsaved(self) -> str:
+        """What ends with the session unless it is saved, for a person; empty: nothing."""
+        if not self.changed:
+            return ""
+        tokens = self.stream.tokens_read - self._kept
+        noun = "token" if tokens == 1 else "tokens"
+        return (
+            f"{tokens} {noun} since the last save" if tokens else "changes since the last save"
         )
-        return getattr(self, f"_{name}")(rest)
 
     def _read(self, line: str) -> Turn:
         return self._take_in(line + "\n") if line else Turn("read")
@@ -130,14 +134,13 @@ class Session:
         return Turn("surprise", text, {"pieces": surprise.pieces, "losses": losses})
 
     def _forget(self, rest: str) -> Turn:
-        below = _number("/forget", rest) if rest else None
+        below = parse_number("/forget", rest) if rest else None
         self.stream.forget_context(below)
         what = f" and levels with a period below {below} tokens" if below else ""
         return Turn("forget", f"forgot the context{what}", {"below": below})
 
     def _sleep(self, rest: str) -> Turn:
-        how = override(Sleep(), parse_assignments(rest.split()))
-        report = self.stream.sleep(how, folder=self.folder)
+        report = self.stream.sleep(parse_sleep(rest), folder=self.folder)
         kept = report.kept if math.isfinite(report.kept) else None  # JSON has no NaN
         values = dataclasses.asdict(report) | {"kept": kept}
         return Turn("sleep", str(report), values)
@@ -148,18 +151,21 @@ class Session:
         return Turn("diff", table(changes), values)
 
     def _save(self, folder: str) -> Turn:
-        path = self.stream.save(self._folder(folder))
+        self.folder = parse_folder(folder, self.folder)
+        path = self.stream.save(self.folder)
+        self.changed, self._kept = False, self.stream.tokens_read
         return Turn("save", f"saved {path}", {"path": str(path), "bytes": path.stat().st_size})
 
     def _points(self, folder: str) -> Turn:
-        found = Stream.points(Path(folder) if folder else self._folder(""))
+        found = Stream.points(parse_folder(folder, self.folder))
         text = ", ".join(map(str, found)) or "no point is saved"
         return Turn("points", text, {"points": found})
 
     def _back(self, rest: str) -> Turn:
-        point = _number("/back", rest)
-        base = self.stream.base
-        self.stream = Stream.load(self._folder(""), point=point, checkpoint=base)
+        point = parse_number("/back", rest)
+        folder, base = parse_folder("", self.folder), self.stream.base
+        self.stream = Stream.load(folder, point=point, checkpoint=base)
+        self.changed, self._kept = False, point
         return Turn("back", f"back at {point} tokens", {"point": point})
 
     def _empty(self, rest: str) -> Turn:
@@ -172,16 +178,3 @@ class Session:
 
     def _quit(self, rest: str) -> Turn:
         return Turn("quit", ends=True)
-
-    def _folder(self, named: str) -> Path:
-        require(
-            bool(named) or self.folder is not None,
-            "the stream has no folder yet; name one, as in /save streams/mine",
-        )
-        self.folder = Path(named) if named else self.folder
-        return self.folder
-
-
-def _number(command: str, text: str) -> int:
-    require(text.strip().isdecimal(), f"{command} takes a number of tokens, not {text!r}")
-    return int(text)

@@ -154,7 +154,7 @@ def consolidate(
             last = number + 1
             if path is not None and last % how.save_every == 0:
                 _keep(path, marks, last, state)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or SIGTERM where a command ends by it
         if path is not None:
             _keep(path, marks, last, state)
         raise

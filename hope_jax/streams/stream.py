@@ -259,8 +259,8 @@ class Stream:
           ValueError: there is nothing to replay, or settings that do not fit the model.
         """
         params, report = consolidate(self, how or Sleep(), folder, progress)
-        self.params, self.apart = params, params_apart(params)
-        self.state = fresh(self.model, params)
+        apart, state = params_apart(params), fresh(self.model, params)  # may be broken off
+        self.params, self.apart, self.state = params, apart, state
         self.reservoir.cut()
         self.sleeps += 1
         return report

@@ -1,6 +1,7 @@
 """`hope stream`: lines of text and commands, from a file as from a terminal."""
 
 import json
+import signal
 
 import pytest
 
@@ -116,3 +117,57 @@ def test_levels_on_the_command_line():
     assert parse_levels(None) is None
     assert parse_levels("none") == {}
     assert parse_levels("1=8, 4=16") == {1: 8, 4: 16}
+
+
+def test_the_end_saves_what_was_read(run_folder, tmp_path, capsys):
+    """Without a /save, once, and not where nothing changed since."""
+    folder = tmp_path / "s"
+    common = ["stream", "--workdir", str(run_folder), "--stream", str(folder)]
+    assert main([*common, "--turns", turns(tmp_path, "abc\n/quit\n"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["command"] == "save" and said["path"].endswith("000001-4.npz")
+    assert (
+        main([*common, "--turns", turns(tmp_path, "/ask a\n/points\n"), "--tokens", "1"]) == 0
+    )
+    assert main([*common, "--turns", turns(tmp_path, "d\n/save\n")]) == 0
+    assert [file.name for file in sorted(folder.iterdir())] == ["000001-4.npz", "000002-6.npz"]
+
+
+@pytest.mark.parametrize("why", ["asked", "nowhere", "error"])
+def test_what_is_not_saved_is_told(run_folder, tmp_path, capsys, why):
+    folder = tmp_path / "s"
+    options = {"asked": ["--stream", str(folder), "--no-save"], "nowhere": []}
+    options = options.get(why, ["--stream", str(folder)])
+    lines = turns(tmp_path, "abc\n/back 7\n" if options and why == "error" else "abc\n")
+    status = main(["stream", "--workdir", str(run_folder), *options, "--turns", lines])
+    assert status == (2 if why == "error" else 0)
+    said = capsys.readouterr().err
+    assert "4 tokens since the last save are lost" in said and not folder.exists()
+    assert ("--stream DIR" in said) == (why == "nowhere")
+
+
+@pytest.mark.parametrize("line", ["/nonsense", "/sleep abc", "/back x", "/file nowhere.txt"])
+def test_a_mistake_is_found_before_anything_is_read(tmp_path, capsys, line):
+    """Not even the checkpoint, which is not there."""
+    file = turns(tmp_path, f"abc\n{line}\n")
+    argv = ["stream", "--workdir", str(tmp_path / "none"), "--stream", str(tmp_path / "s")]
+    assert main([*argv, "--turns", file]) == 2
+    out, err = capsys.readouterr()
+    assert f"line 2, {line!r}" in err and out == "" and "lost" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_what_was_read(run_folder, tmp_path, capsys, monkeypatch, number):
+    def broken_off(stream, prompt, **how):
+        signal.raise_signal(number)
+
+    monkeypatch.setattr("hope_jax.streams.stream.Stream.answer", broken_off)
+    argv = ["stream", "--workdir", str(run_folder), "--stream", str(tmp_path / "s")]
+    argv += ["--turns", turns(tmp_path, "abc\n/ask a\nnever read\n")]
+    if number == signal.SIGTERM:
+        with pytest.raises(SystemExit, match="143"):
+            main(argv)
+    else:
+        assert main(argv) == 130
+    assert [file.name for file in (tmp_path / "s").iterdir()] == ["000001-4.npz"]
+    assert "000001-4.npz" in capsys.readouterr().out
