@@ -157,11 +157,16 @@ def test_a_mistake_is_found_before_anything_is_read(tmp_path, capsys, line):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_what_was_read(run_folder, tmp_path, capsys, monkeypatch, number):
+def test_a_signal_saves_what_was_read(
+    run_folder, tmp_path, capsys, monkeypatch, request, number
+):
     def broken_off(stream, prompt, **how):
         signal.raise_signal(number)
 
     monkeypatch.setattr("hope_jax.streams.stream.Stream.answer", broken_off)
+    if number == signal.SIGINT:  # which a shell's background job ignores
+        before = signal.signal(number, signal.default_int_handler)
+        request.addfinalizer(lambda: signal.signal(number, before))
     argv = ["stream", "--workdir", str(run_folder), "--stream", str(tmp_path / "s")]
     argv += ["--turns", turns(tmp_path, "abc\n/ask a\nnever read\n")]
     if number == signal.SIGTERM:
