@@ -23,7 +23,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from hope_jax.data.tasks.languages import LANGUAGES
-from hope_jax.sweeps.collect import SOLVED, Run, differing, find_runs
+from hope_jax.sweeps.collect import SOLVED, Run, differing, find_runs, without_copies
 from hope_jax.sweeps.report import (
     Group,
     at_best,
@@ -116,7 +116,7 @@ def page(folder: Path, out: Path) -> str:
     Raises:
       ValueError: there is no finished run, or one of text.
     """
-    runs = find_runs(folder)
+    runs, _ = without_copies(find_runs(folder))
     for run in runs:
         if run.fields.get("data.task.type") is None:
             raise ValueError(f"{run.path} is a run on text; this page is of tasks")

@@ -112,6 +112,14 @@ def load_sweep(path: str, sets: Sequence[str] = ()) -> list[Point]:
         )
         points[point.name] = point
     require(bool(points), f"{file}: sweep() gives no point")
+    for field, value in parse_assignments(list(sets)).items():
+        swept = dict.fromkeys(repr(point.changes.get(field)) for point in points.values())
+        require(
+            len(swept) == 1,
+            f"--set {field}={value}: {file} varies {field} between points, {', '.join(swept)}, "
+            "and they would be the same run under several names; leave it out, or change "
+            "sweep()",
+        )
     return [*points.values()]
 
 

@@ -137,6 +137,25 @@ def find_runs(folder: Path) -> list[Run]:
     return runs
 
 
+def without_copies(runs: list[Run]) -> tuple[list[Run], dict[Path, Path]]:
+    """The runs of which no other has the same configuration, seeds included, and the copies.
+
+    Of several the first by path stays: a copied folder, or one that was run again, is no
+    further seed.
+
+    Returns:
+      the runs, and for every one that is left out the one that stays in its place.
+    """
+    first: dict[str, Run] = {}
+    copies: dict[Path, Path] = {}
+    for run in runs:
+        fields = {n: v for n, v in run.fields.items() if n not in UNTOLD or n in SEEDS}
+        same = first.setdefault(repr(sorted(fields.items(), key=lambda item: item[0])), run)
+        if same is not run:
+            copies[run.path] = same.path
+    return [*first.values()], copies
+
+
 def _key(path: Path) -> Path:
     return Path(os.path.normpath(path))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import statistics
 import textwrap
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from hope_jax.sweeps.collect import (
     differing,
     find_runs,
     rating,
+    without_copies,
 )
 from hope_jax.sweeps.plots import plot_curves, plot_losses, plot_positions, plot_tuning
 
@@ -57,7 +59,11 @@ class Group:
     @property
     def name(self) -> str:
         """What the names of its runs' folders have in common; empty if nothing."""
-        return os.path.commonprefix([run.path.name for run in self.runs]).rstrip("-_. ")
+        names = [run.path.name for run in self.runs]
+        prefix = os.path.commonprefix(names)
+        if any(name[len(prefix) :][:1] not in ("", "-", "_") for name in names):
+            prefix = re.sub(r"[^-_]*$", "", prefix)  # not a part of a value
+        return prefix.rstrip("-_. ")
 
     @property
     def label(self) -> str:
@@ -86,7 +92,7 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
     """
     folder = Path(folder)
     out = folder if out is None else Path(out)
-    runs = find_runs(folder)
+    runs, copies = without_copies(find_runs(folder))
     fields = differing(runs)
     if best is not None and best not in fields:
         raise ValueError(
@@ -113,6 +119,10 @@ def write_report(folder: Path, out: Path | None = None, best: str | None = None)
             + "\n",
             table(shown, groups, fields, best),
             "",
+            *(
+                f"Left out: {copy.name} has the configuration and the seeds of {one.name}.\n"
+                for copy, one in copies.items()
+            ),
             *(f"![{p.stem}]({p.name})" for p in pictures),
             "",
             *origin(folder, runs),

@@ -46,13 +46,13 @@ def test_points_are_configurations_with_names(file):
 
 
 def test_sets_outlive_further_changes(file):
-    sets = ["optim.lr=0.5", "steps=7"]
+    sets = ["optim.b1=0.5", "steps=7"]
     point = load_sweep(file, sets)[0]
     seeded = changed(point, {"seed": 2})
-    assert (seeded.config.optim.lr, seeded.config.steps, seeded.config.seed) == (0.5, 7, 2)
+    assert (seeded.config.optim.b1, seeded.config.steps, seeded.config.seed) == (0.5, 7, 2)
     assert seeded.name == seeded.config.name == "small-lr_0.001-seed_2-seed_0"
-    tuned = changed(changed(point, {"optim.lr": 0.1}), {"seed": 2}).config
-    assert (tuned.optim.lr, tuned.steps, tuned.seed) == (0.1, 7, 2)
+    tuned = changed(changed(point, {"optim.b1": 0.1}), {"seed": 2}).config
+    assert (tuned.optim.b1, tuned.steps, tuned.seed) == (0.1, 7, 2)
     with pytest.raises(ValueError, match="b2"):
         changed(point, {"optim.b2": 1.5})
 
@@ -91,6 +91,15 @@ def finish(config):
 def test_what_is_wrong_with_a_sweep_is_said(file, which, said):
     with pytest.raises(ValueError, match=said):
         load_sweep(f"{file}:{which}")
+
+
+def test_a_set_of_what_the_sweep_varies_is_refused(file):
+    """The names of its points would tell what they are not, and runs be counted as seeds."""
+    said = (
+        r"--set optim.lr=0.1: .* varies optim.lr between points, 0.001, 0.003, .* leave it out"
+    )
+    with pytest.raises(ValueError, match=said):
+        load_sweep(file, ["optim.lr=0.1"])
 
 
 def test_a_file_without_a_sweep(tmp_path):

@@ -1,6 +1,7 @@
 """One page over many runs."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -94,8 +95,8 @@ def test_positions_of_a_few_are_not_shown_as_if_of_all(runs, tmp_path):
 
 def test_a_report_within_its_folder_counts_no_run_twice(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("a", "b"):
-        finish(tmp_path / "runs", name, 1.0)
+    for seed, name in enumerate(("a", "b")):
+        finish(tmp_path / "runs", name, 1.0, seed=seed)
     write_report("runs", tmp_path / "runs" / "all" / "of_them")
     for folder in ("runs", tmp_path / "runs", "runs/../runs"):
         assert len(find_runs(folder)) == 2
@@ -196,3 +197,24 @@ def test_runs_that_are_gone_stay_in_the_report(runs, tmp_path):
     (later / "runs.json").write_text("{")
     with pytest.raises(ValueError, match="is not what a report keeps"):
         find_runs(later)
+
+
+def test_a_copy_is_no_further_seed(tmp_path):
+    """Nor does it make a worse rate win."""
+    folder = tmp_path / "runs"
+    finish(folder, "a", 5.5, **{"optim.lr": 1e-3})
+    finish(folder, "d", 5.4, **{"optim.lr": 9e-3})
+    shutil.copytree(folder / "a", folder / "a_backup")
+    page = write_report(folder, best="optim.lr")
+    assert "| d | 0.009 | 5.400 |" in page and "2 finished runs" in page
+    assert "Left out: a_backup has the configuration and the seeds of a." in page
+
+
+def test_a_name_is_not_cut_within_a_value(tmp_path):
+    folder = tmp_path / "runs"
+    for seed, name in enumerate(("lr_0.001-x", "lr_0.003-x")):
+        finish(folder, name, 5.0, seed=seed)
+    for seed, name in enumerate(("hope-seed_1", "hope-seed_10")):
+        finish(folder, name, 4.0, seed=seed, **{"optim.lr": 0.5})
+    page = write_report(folder)
+    assert "| lr |" in page and "| hope-seed |" in page

@@ -174,7 +174,7 @@ def test_from_the_command_line(program, tmp_path, monkeypatch, capsys):
     for wrong, said in (
         (["--index", "2", "--tune", "optim.lr"], "the rows are 0 to 1"),
         (["--local", "1", "--seeds", "2"], "--seeds belongs to --tune"),
-        (["--local", "1", "--tune", "optim.lr", "--set", "optim.lr=1"], "chooses it"),
+        (["--local", "1", "--tune", "optim.lr", "--set", "optim.lr=1"], "leave it out"),
     ):
         assert main(["sweep", "rates.py", *wrong]) == 2
         assert said in capsys.readouterr().err
