@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from hope_jax.checkpoint.snapshot import Snapshot
 from hope_jax.checkpoint.storage import read_json
 from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.config.paths import local_path
+
+SETTLES = 5.0  # seconds after which nothing is written any more
 
 
 def export(checkpoint: str | Path, folder: str | Path) -> Path:
@@ -86,9 +89,15 @@ def _whole_or_empty(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError:
-        if there:
-            for part in folder.iterdir():
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
-        elif folder.exists():
-            shutil.rmtree(folder)
+        # Where one of Orbax' writers fails others go on, and may write what was just removed.
+        quiet, deadline = 0, time.monotonic() + SETTLES
+        while quiet < 3 and time.monotonic() < deadline:
+            left = list(folder.iterdir()) if there else [folder] * folder.exists()
+            for part in left:
+                if part.is_dir():
+                    shutil.rmtree(part, ignore_errors=True)
+                else:
+                    part.unlink(missing_ok=True)
+            quiet = 0 if left else quiet + 1
+            time.sleep(0.1)
         raise
