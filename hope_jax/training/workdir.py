@@ -59,9 +59,9 @@ def claim(workdir: Path, config: TrainConfig, change_optimizer: bool = False) ->
     spoil, as after a mistake that stopped it before the first step; it gives way.
 
     Raises:
-      ValueError: the folder holds checkpoints or the summary of another configuration (the
-        fields that differ are named), or a run that is further than `config.steps`, or it is
-        itself a checkpoint.
+      ValueError: another process trains there; the folder holds checkpoints or the summary of
+        another configuration (the fields that differ are named), or a run that is further than
+        `config.steps`; or it is itself a checkpoint.
     """
     check_folder(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
