@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.progress import track
 
 from hope_jax.sweeps import find_runs
+from hope_jax.sweeps.collect import without_copies
 from hope_jax.sweeps.report import spread
 
 OUT = Path(__file__).resolve().parent / "results" / "downstream"
@@ -121,7 +122,7 @@ def main() -> None:
     if args.runs:
         if args.data is None:
             raise SystemExit("--runs needs --data, a folder as docs/evaluation.md says")
-        for run in track(find_runs(args.runs), "runs"):
+        for run in track(without_copies(find_runs(args.runs))[0], "runs"):
             file = args.out / f"{run.path.name}.json"
             if not file.exists():
                 evaluate(run.path, args.data, args.limit, file)

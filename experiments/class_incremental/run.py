@@ -192,7 +192,7 @@ def measure_once(base, pool, arm: str, seed: int, args: argparse.Namespace) -> N
         known = json.loads(file.read_text())
         asked = {"per_class": args.per_class, "queries_per_class": args.queries}
         # files of before have no checksum of the base
-        asked |= {k: v for k, v in trials.origin(base).items() if k in known}
+        asked |= {k: here[k] for k in trials.ORIGIN if k in known}
         if not trials.same(known["settings"], settings) or not trials.agrees(known, asked):
             raise ValueError(
                 f"{file} was measured with other settings or another base; give another "
@@ -202,7 +202,7 @@ def measure_once(base, pool, arm: str, seed: int, args: argparse.Namespace) -> N
         return
     found = run(base, pool, arm, settings, seed, args.per_class, args.queries)
     origin = {
-        **trials.origin(base),
+        **{k: here[k] for k in trials.ORIGIN},
         "parameters": sum(x.size for x in jax.tree.leaves(base.params)),
         "device": device(),
         "versions": versions(),

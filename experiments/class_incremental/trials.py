@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from class_incremental.learners import Settings
 
 import hope_jax
+from hope_jax.inference.identity import digest
 
 SEED, QUERIES, SPLIT = 100, 4, "validation"
+
+ORIGIN = ("base", "base_steps", "base_sha256")  # of the conditions, which base it is
 
 Facts = dict[str, Any]
 
@@ -27,25 +27,10 @@ def conditions(base: hope_jax.Loaded, dataset: str, per_class: int) -> Facts:
         "queries_per_class": QUERIES,
         "seed": SEED,
         "split": SPLIT,
-        **origin(base),
-    }
-
-
-def origin(base: hope_jax.Loaded) -> Facts:
-    """Which base it is."""
-    return {
         "base": base.config.name,
         "base_steps": base.step,
-        "base_sha256": weights_sha256(base.params),
+        "base_sha256": digest(base.params),  # bases of one name need not be the same
     }
-
-
-def weights_sha256(params: Any) -> str:
-    """The beginning of a checksum of weights: bases of one name need not be the same."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def file_of(out: Path, dataset: str, arm: str) -> Path:

@@ -26,6 +26,7 @@ import hope_jax
 from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.data import open_dataset
 from hope_jax.sweeps import find_runs
+from hope_jax.sweeps.collect import without_copies
 from hope_jax.sweeps.report import spread
 from hope_jax.training.evaluate import Evaluator
 from hope_jax.training.identity import device, versions
@@ -148,7 +149,7 @@ def main() -> None:
     file = OUT / "positions.json"
     found = json.loads(file.read_text()) if file.exists() else []
     known = {one["run"] for one in found}
-    for run in track(find_runs(args.runs), "measure"):
+    for run in track(without_copies(find_runs(args.runs))[0], "measure"):
         if run.path.name in known:
             continue
         found.append(measure(run.path, args.times, args.windows))

@@ -89,17 +89,23 @@ def checkpoint_at(path: Path) -> Path | None:
     >>> checkpoint_at(Path("runs/none")) is None
     True
     """
-    for candidate in [path, *(path / str(step) for step in reversed(finished_steps(path)))]:
-        if (candidate / "contents").is_dir():
-            return candidate
-    return None
+    return next((found for found in _at(path) if _is_one(found)), None)
 
 
 def _candidates(path: Path) -> list[Path]:
-    if (path / "contents").is_dir():
-        return [path]
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    inside = path / "checkpoints"
+    return _at(path if _is_one(path) or not inside.is_dir() else inside)
+
+
+def _at(folder: Path) -> list[Path]:
+    """The checkpoint that a folder is, or those in it, newest first."""
+    if _is_one(folder):
+        return [folder]
     return [folder / str(step) for step in reversed(finished_steps(folder))]
+
+
+def _is_one(folder: Path) -> bool:
+    return (folder / "contents").is_dir()
 
 
 def _read(path: Path) -> Loaded:
