@@ -352,9 +352,10 @@ def apply_writes(
     base_KZ = w_KZ
     if gates.fresh_C is not None:
         base_KZ = _fresh_weights(w_KZ, initial_KZ, gates.fresh_C[..., -1, None, None])
-    base_KZ = gates.start_end_1 * base_KZ
-    if toward_KZ is not None:
-        base_KZ = base_KZ + (1 - gates.start_end_1) * toward_KZ
+    if toward_KZ is None:
+        base_KZ = gates.start_end_1 * base_KZ
+    else:
+        base_KZ = _decayed_weights(base_KZ, toward_KZ, gates.start_end_1)
     momentum = gates.momentum
     if momentum is None:
         added_CZ = gates.end_C[..., None] * writes.u_CZ
@@ -388,6 +389,43 @@ def _fresh_weights_backward(saved, d_KZ):
 
 
 _fresh_weights.defvjp(_fresh_weights_forward, _fresh_weights_backward)
+
+
+@own_gradient
+def _decayed_weights(w_KZ: jax.Array, toward_KZ: jax.Array, kept_11: jax.Array) -> jax.Array:
+    """Weights on their way to others that all rows share."""
+    return kept_11 * w_KZ + (1 - kept_11) * toward_KZ
+
+
+def _decayed_weights_forward(w_KZ, toward_KZ, kept_11):
+    return _decayed_weights(w_KZ, toward_KZ, kept_11), (w_KZ, toward_KZ, kept_11)
+
+
+def _decayed_weights_backward(saved, d_KZ):
+    w_KZ, toward_KZ, kept_11 = saved
+    d_w_KZ = kept_11 * d_KZ
+    d_toward_KZ = d_KZ - d_w_KZ
+    if toward_KZ.shape[0] < d_KZ.shape[0]:
+        d_toward_KZ = _sum_of_rows(d_toward_KZ)
+    shared = [i for i, n in enumerate(kept_11.shape) if n == 1]
+    d_kept_11 = jnp.sum(d_KZ * (w_KZ - toward_KZ), axis=shared, keepdims=True)
+    return d_w_KZ, d_toward_KZ, d_kept_11
+
+
+_decayed_weights.defvjp(_decayed_weights_forward, _decayed_weights_backward)
+
+
+def _sum_of_rows(x: jax.Array) -> jax.Array:
+    """Sum over the leading axis, which stays, as halves that are added to each other.
+
+    On a CPU the compiler makes a loop of scalars of a sum over a leading axis: here ten times
+    as slow.
+    """
+    while x.shape[0] > 1:
+        half, odd = divmod(x.shape[0], 2)
+        pairs = x[:half] + x[half : 2 * half]
+        x = jnp.concatenate([pairs, x[-1:]]) if odd else pairs
+    return x
 
 
 def _sum_of_outer(x_CK: jax.Array, u_CZ: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ from hope_jax.ops.dgd import (
     read_running,
     solve_writes,
 )
+from hope_jax.ops.own_gradient import plain_gradients
 
 K, Z = 6, 5
 
@@ -163,3 +164,25 @@ def test_exact_proximal_step():
         f32(w), None, f32(x / length), f32(-u / length), Gates(f32(rate), f32(1.0))
     )
     np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_gradient_of_what_rows_decay_to(rows):
+    rng = np.random.default_rng(rows)
+    array = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    share = lambda: jnp.asarray(rng.uniform(size=(rows, 2, 1, 4)), jnp.float32)
+    w, toward, x, g = array(rows, 2, 3, K, Z), array(1, 2, 3, K, Z), array(K), array(Z)
+    eta, alpha = share(), share()
+
+    def loss(w, toward, eta, alpha):
+        gates = chunk_gates(Gates(eta, alpha))
+        inputs = jnp.broadcast_to(x, (rows, 2, 3, 4, K))
+        gradients = jnp.broadcast_to(g, (rows, 2, 3, 4, Z))
+        read, toward_read = inputs @ w, inputs @ toward
+        writes = solve_writes(inputs, gradients, read, None, gates, "dgd", toward_read)
+        return jnp.sum(jnp.sin(apply_writes(w, None, None, writes, gates, toward)[0]))
+
+    gradient = jax.jit(jax.grad(loss, (0, 1, 2, 3)))
+    got = gradient(w, toward, eta, alpha)
+    with plain_gradients():
+        close(got, jax.jit(jax.grad(lambda *a: loss(*a), (0, 1, 2, 3)))(w, toward, eta, alpha))
