@@ -31,7 +31,7 @@ CHANGES = {
     "adaptive_q": {"adaptive": ("k", "v", "q", "eta", "alpha")},
     "momentum": {"momentum": "titans"},
     "read_chunk_start": {"read": "chunk_start"},
-    "decay_to_initial": {"decay_to": "initial"},
+    "decay_to_zero": {"decay_to": "zero"},
     "value_expansion_2": {"value_expansion": 2},
     # The limit of the rate is the one that the project's defaults give for the longer chunk.
     **{

@@ -5,8 +5,8 @@
     hope report runs/decay
     python experiments/length/positions.py --runs runs/decay
 
-HOPE with two feed-forward levels as in equal_budget.py beside this, at the rate that was best
-for it with a decay to zero, and the same with a decay to the initial values: no parameter more.
+HOPE with two feed-forward levels as in equal_budget.py beside this, and "hope_zero", the same
+with a decay to zero, each at the rate that is best for it; neither has a parameter more.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from hope_jax.config import TrainConfig, grid, override
 
 _EQUAL_BUDGET = runpy.run_path(str(Path(__file__).with_name("equal_budget.py")))
-DECAY = {"hope": "zero", "hope_initial": "initial"}
+DECAY = {"hope": "initial", "hope_zero": "zero"}
 
 
-def get_config(variant: str = "hope_initial") -> TrainConfig:
+def get_config(variant: str = "hope") -> TrainConfig:
     """The run of one of the two."""
     if variant not in DECAY:
         raise ValueError(f"variant {variant!r}; choose one of {', '.join(DECAY)}")

@@ -8,7 +8,8 @@ The comparison at one size (equal_budget.py beside this) has one shape for all: 
 heads, values twice as wide as keys. HOPE pays more for its mixer than the others, and has less
 left for the feed-forward part. Here HOPE, Gated DeltaNet and Mamba, which came out closest, get
 more heads, wider values (or a longer state) and fewer layers, at the rate that was best for
-each; parameters, tokens and data are those of equal_budget.py.
+each; parameters, tokens and data are those of equal_budget.py. HOPE's memories decay to zero,
+as in the paper; the project's default came later.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def get_config(variant: str = "hope") -> TrainConfig:
         raise ValueError(f"variant {variant!r}; choose one of {', '.join(SHAPES)}")
     kind = variant.partition("-")[0]
     changes = {"optim.lr": RATES[kind], **SHAPES[variant]}
+    if kind == "hope":
+        changes["model.mixer.decay_to"] = "zero"
     return dataclasses.replace(
         override(_EQUAL_BUDGET["get_config"](kind), changes), name=variant
     )

@@ -7,6 +7,7 @@
 
 A variant is that of experiments/language_modelling/equal_budget.py: a million parameters, bytes
 of WikiText-2, trained in windows of 256. The learning rates are those that were best there.
+"hope_zero" is HOPE whose memories decay to zero, as in the paper.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import dataclasses
 import runpy
 from pathlib import Path
 
-from hope_jax.config import TrainConfig, grid
+from hope_jax.config import TrainConfig, grid, override
 
 _EQUAL_BUDGET = runpy.run_path(
     str(Path(__file__).parents[1] / "language_modelling" / "equal_budget.py")
 )
 RATES = {
     "hope": 6e-3,
+    "hope_zero": 6e-3,
     "gated_delta_net": 3e-3,
     "titans": 3e-3,
     "ttt_linear": 3e-3,
@@ -33,15 +35,18 @@ RATES = {
 
 def get_config(variant: str = "hope") -> TrainConfig:
     """The run of one mixer."""
-    config = _EQUAL_BUDGET["get_config"](variant)
-    return dataclasses.replace(
-        config, optim=dataclasses.replace(config.optim, lr=RATES[variant])
-    )
+    if variant not in RATES:
+        raise ValueError(f"variant {variant!r}; choose one of {', '.join(RATES)}")
+    changes = {"optim.lr": RATES[variant]}
+    if variant == "hope_zero":
+        changes["model.mixer.decay_to"] = "zero"
+    config = _EQUAL_BUDGET["get_config"](variant.removesuffix("_zero"))
+    return dataclasses.replace(override(config, changes), name=variant)
 
 
 finish = _EQUAL_BUDGET["finish"]
 
 
 def sweep():
-    """Seven mixers, three seeds each."""
+    """Seven mixers and HOPE's other decay, three seeds each."""
     yield from grid({"variant": [*RATES], ("seed", "data.seed"): [0, 1, 2]})

@@ -9,7 +9,8 @@
 
 A variant is MODEL-RULE, with MODEL "transformer" or "hope" and RULE the `type` of a rule, or
 "m3_no_slow" or "m3_no_second_moment". Everything but the rule and the learning rate is the
-same: two layers of width 128, about 450,000 parameters, 600 steps of 1,024 bytes. A run takes
+same: two layers of width 128, about 450,000 parameters, 600 steps of 1,024 bytes; HOPE's
+memories decay to zero, as in the paper (the project's default came later). A run takes
 about a minute on one CPU core for the Transformer, two for HOPE.
 """
 
@@ -27,7 +28,7 @@ from hope_jax.models import match_budget
 
 MODELS = {
     "transformer": AttentionConfig(heads=4),
-    "hope": SelfModifyingConfig(heads=2, chunk=32),
+    "hope": SelfModifyingConfig(heads=2, chunk=32, decay_to="zero"),
 }
 RULES = {
     **{name: config() for name, config in RULE_CONFIGS.items()},

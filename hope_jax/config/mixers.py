@@ -115,7 +115,8 @@ class SelfModifyingConfig:
     scope: Literal["per_layer", "input_only"] = "per_layer"  # which weights DGD decays
     momentum: Literal["none", "titans"] = "none"
     retention: Literal["learned", "none"] = "learned"  # none: alpha = 1
-    decay_to: Literal["zero", "initial"] = "zero"  # where alpha < 1 takes the weights
+    # Where alpha < 1 takes the weights: what training has learned, or, as Eq. 88 has it, zero.
+    decay_to: Literal["initial", "zero"] = "initial"
     read: Literal["running", "chunk_start"] = "running"  # Eq. 94 or Eq. 90
     activation: Literal["gelu", "silu"] = "gelu"  # sigma of Eq. 89
     targets: Literal["generated", "shared"] = "generated"  # v_hat = M(v), or v itself
@@ -153,7 +154,7 @@ class SelfModifyingConfig:
         choose("mixer.scope", self.scope, "per_layer", "input_only")
         choose("mixer.momentum", self.momentum, "none", "titans")
         choose("mixer.retention", self.retention, "learned", "none")
-        choose("mixer.decay_to", self.decay_to, "zero", "initial")
+        choose("mixer.decay_to", self.decay_to, "initial", "zero")
         choose("mixer.read", self.read, "running", "chunk_start")
         choose("mixer.activation", self.activation, "gelu", "silu")
         choose("mixer.targets", self.targets, "generated", "shared")
@@ -186,6 +187,11 @@ class SelfModifyingConfig:
             return self.max_rate
         limit = min(1.0, 4 / max(self.chunk, self.memory_chunk or 1))
         return limit / max(1.0, self.grad_factor)
+
+    @property
+    def decays_to_initial(self) -> bool:
+        """Whether weights move towards their initial values; without retention none move."""
+        return self.decay_to == "initial" and self.retention == "learned"
 
     @property
     def start_rate(self) -> float:

@@ -94,7 +94,7 @@ def recurrence_spec(config: SelfModifyingConfig, size: int) -> SelfModifyingSpec
         scope=config.scope,
         read=config.read,
         momentum=config.momentum == "titans",
-        decay_to=config.decay_to,
+        decay_to="initial" if config.decays_to_initial else "zero",
         max_rate=config.rate_limit,
         value_norm=config.value_norm,
         bptt_chunks=config.bptt_chunks,

@@ -74,7 +74,7 @@ class SelfModifyingSpec:
         "input_only" the first layers alone.
       read: "running" reads `M_{t-1}` (Eq. 94), "chunk_start" the chunk's state (Eq. 90).
       momentum: whether writes carry Titans momentum.
-      decay_to: what retention decays the weights to, zero (Eq. 88) or their initial values.
+      decay_to: what retention decays the weights to, their initial values or zero (Eq. 88).
       max_rate: eta = max_rate * sigmoid(.), times 1 - mu with momentum, so that what a gradient
         adds to the weights in the end stays below it.
       value_norm: normalisation of v.
@@ -89,7 +89,7 @@ class SelfModifyingSpec:
     scope: Literal["per_layer", "input_only"] = "per_layer"
     read: Literal["running", "chunk_start"] = "running"
     momentum: bool = False
-    decay_to: Literal["zero", "initial"] = "zero"
+    decay_to: Literal["initial", "zero"] = "initial"
     max_rate: float = 1.0
     value_norm: Literal["l2", "rms", "none"] = "l2"
     bptt_chunks: int | None = None

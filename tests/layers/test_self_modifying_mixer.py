@@ -46,7 +46,7 @@ OPTIONS = [
     {"adaptive": ()},
     {"adaptive": ("k", "v", "q", "eta", "alpha"), "momentum": "titans"},
     {"adaptive": ("v", "eta"), "retention": "none", "rule": "gd", "gate": False},
-    {"adaptive": ("k",), "conv": 0, "input_norm": "rms", "decay_to": "initial"},
+    {"adaptive": ("k",), "conv": 0, "input_norm": "rms", "decay_to": "zero"},
     {"memory": "linear", "conv_placement": "shared", "objective": "dot"},
     {
         "memory_chunk": 2,

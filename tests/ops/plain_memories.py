@@ -23,7 +23,7 @@ class Plain:
     momentum: bool = False
     grad_factor: float = 1.0
     targets: str = "generated"
-    decay_to: str = "zero"
+    decay_to: str = "initial"
     max_rate: float = 1.0
     chunk: int = 1
     memory_chunk: int = 1

@@ -20,7 +20,7 @@ CASES = {
     "input only, chunk-start read": dict(scope="input_only", read="chunk_start"),
     "large memory chunk": dict(chunk=2, memory_chunk=4, momentum=True),
     "centred hidden layer": dict(memory={"hidden_norm": "centred"}),
-    "decay to initial": dict(decay_to="initial", momentum=True),
+    "decay to zero": dict(decay_to="zero", momentum=True),
     "linear": dict(memory={"kind": "linear", "objective": "dot"}),
     "shared targets, silu": dict(memory={"targets": "shared", "activation": "silu"}),
     "values of any length": dict(value_norm="none", memory={"grad_factor": 2.0}),

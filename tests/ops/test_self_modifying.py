@@ -29,8 +29,8 @@ CASES = {
     "linear, odd chunk": dict(chunk=5, memory={"kind": "linear", "objective": "dot"}),
     "shared targets": dict(memory={"targets": "shared"}),
     "centred hidden layer": dict(memory={"hidden_norm": "centred"}, momentum=True),
-    "decay to initial": dict(decay_to="initial"),
-    "decay to initial, momentum": dict(decay_to="initial", momentum=True, rule="gd"),
+    "decay to zero": dict(decay_to="zero"),
+    "decay to zero, momentum": dict(decay_to="zero", momentum=True, rule="gd"),
     "square-root remat": dict(chunk=2, remat="sqrt"),
     "main memory in parts": dict(parts=2, memory_chunk=8, momentum=True),
 }
@@ -77,7 +77,7 @@ PLAIN = {
     "dot": {"objective": "dot"},
     "literal hidden layer": {"hidden_norm": "none", "grad_factor": 2.0},
     "centred hidden layer": {"hidden_norm": "centred"},
-    "decay to initial": {"decay_to": "initial", "chunk": 4, "memory_chunk": 4},
+    "decay to zero": {"decay_to": "zero", "chunk": 4, "memory_chunk": 4},
     "input only": {"scope": "input_only"},
     "chunk start, two sizes": {"read": "chunk_start", "chunk": 2, "memory_chunk": 4},
     "chunked": {"chunk": 4, "memory_chunk": 4},
@@ -204,7 +204,7 @@ def test_no_writes_leave_a_plain_residual_mlp():
 def test_linear_dot_memory_is_gated_delta_net():
     """S = alpha S (I - beta k k^T) + beta v k^T with beta = eta/alpha, v = alpha v_hat."""
     spec = make_spec(chunk=16, memory={"kind": "linear", "objective": "dot"})
-    spec = type(spec)(groups=(type(spec.groups[0])(
+    spec = type(spec)(decay_to="zero", groups=(type(spec.groups[0])(
         type(spec.groups[0].spec)(
             values=("memory",), rates=(), size=8, hidden=8, rate_hidden=1,
             kind="linear", objective="dot",

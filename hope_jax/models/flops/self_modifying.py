@@ -58,7 +58,7 @@ def _gradients(spec: MemorySpec) -> float:
 
 def _write(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
     """One triangular system per layer input, and the rank-C update of each matrix."""
-    momentum, initial = mixer.momentum == "titans", mixer.decay_to == "initial"
+    momentum, initial = mixer.momentum == "titans", mixer.decays_to_initial
 
     def system(inputs: int, outputs: int, rule: str) -> float:
         update = 2 * inputs * outputs * (2 if momentum else 1)
@@ -90,7 +90,7 @@ def _read(mixer: SelfModifyingConfig, spec: MemorySpec, chunk: int) -> float:
     flops = _evaluation(spec, "memory")
     if mixer.read == "chunk_start":
         return flops
-    momentum, initial = mixer.momentum == "titans", mixer.decay_to == "initial"
+    momentum, initial = mixer.momentum == "titans", mixer.decays_to_initial
     layers = [(spec.size, spec.blocks["memory"], mixer.rule)]
     if spec.kind == "mlp":
         outer = mixer.rule if mixer.scope == "per_layer" else "gd"
