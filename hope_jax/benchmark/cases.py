@@ -22,7 +22,7 @@ BASELINES = {
     for name, config in MIXER_CONFIGS.items()
     if config not in (AttentionConfig, SelfModifyingConfig)
 }
-MODELS = ("hope", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
+MODELS = ("hope", "hope_zero", "hope_momentum", "hope_attention", REFERENCE, *BASELINES)
 # Their chunk is the number of tokens per parallel step, and any serves as well as another.
 # That of others is part of what they compute, or has a best value that they start from.
 ANY_CHUNK = ("comba", "delta_net", "gated_delta_net", "linear_attention", "retnet")
@@ -88,8 +88,11 @@ def model_config(name: str, settings: Settings) -> ModelConfig:
     elif name in ("hope_attention", REFERENCE):
         mixer = AttentionConfig(heads=heads)
     else:
-        momentum = "titans" if name == "hope_momentum" else "none"
-        mixer = SelfModifyingConfig(heads=heads, chunk=chunk, momentum=momentum)
+        changes = {
+            "hope_momentum": {"momentum": "titans"},
+            "hope_zero": {"decay_to": "zero"},
+        }
+        mixer = SelfModifyingConfig(heads=heads, chunk=chunk, **changes.get(name, {}))
     periods = PERIODS if name.startswith("hope") else (1,)
     return ModelConfig(
         vocab_size=settings.vocab_size,

@@ -100,6 +100,7 @@ def test_models_differ_only_in_what_they_are_named_for():
     assert counts["hope_momentum"] >= counts["hope"]
     assert abs(counts["hope_attention"] / counts["transformer"] - 1) < 0.01
     assert model_config("hope_momentum", QUICK).mixer.momentum == "titans"
+    assert model_config("hope_zero", QUICK).mixer.decay_to == "zero"
 
 
 @pytest.mark.parametrize(
