@@ -7,8 +7,9 @@ that `hope --help` answers at once.
 
 Exit status: 0 done; 1 it does not fit (`hope aot`), or runs failed (`hope sweep`); 2 a mistake
 that the user can mend, told in one message; 70 a program that does the work gave up: the TPU
-compiler, a runner of Beam; 75 the other processes of a run did not come in time; 130 and 143
-stopped by Ctrl-C and by SIGTERM; 141 the reader of the output has gone.
+compiler, a runner of Beam; 75 try again later: the other processes of a run did not come in
+time, or another process trains in the folder; 130 and 143 stopped by Ctrl-C and by SIGTERM; 141
+the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ import sys
 
 import hope_jax
 from hope_jax.cli.programs import keep_programs
-from hope_jax.errors import GaveUp
-
-GAVE_UP = os.EX_SOFTWARE  # 70: no mistake of the user, in a program that others made
+from hope_jax.errors import GaveUp, status_of
 
 COMMANDS = {
     "train": "train a model, or go on with a run that was stopped",
@@ -90,13 +89,13 @@ def _run(module, args: argparse.Namespace) -> int:
     except (ValueError, OSError, GaveUp) as error:
         if os.environ.get("HOPE_TRACEBACK") == "1":
             raise
-        return tell(args.command, error, GAVE_UP if isinstance(error, GaveUp) else 2)
+        return tell(args.command, error)
 
 
-def tell(command: str, error: Exception, status: int = 2) -> int:
+def tell(command: str, error: Exception) -> int:
     """Say in one message what was wrong; returns the exit status."""
     print(f"hope {command}: error: {_message(error)}", file=sys.stderr)
-    return status
+    return status_of(error)
 
 
 def _message(error: Exception) -> str:

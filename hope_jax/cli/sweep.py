@@ -1,7 +1,8 @@
 """Train every point of an experiment file's sweep(), each in a folder of its own.
 
 Finished points are skipped and stopped ones go on, so the command can be repeated; a run that
-fails does not stop the others. On a cluster, `--index` runs one point: give it the index of
+fails does not stop the others. A point that another process is training is left to that one, so
+several sweeps may share a folder. On a cluster, `--index` runs one point: give it the index of
 the array job or of the job's completion.
 
 With `--tune FIELD`, points that differ in FIELD alone are a row. A row goes on beyond its end
@@ -14,7 +15,8 @@ in one process, which compiles once: for accelerators that a small model leaves 
 --tune every value is then run with all seeds.
 
 Ctrl-C and SIGTERM let the runs at work save first; the exit status is then 130 or 143. It is
-2 if all runs that failed did so by a mistake, which would be one again, 1 if some may go on.
+2 if all that is missing failed by a mistake, which would be one again, 75 if all of it is being
+trained by other processes, 1 otherwise.
 
 examples:
   hope sweep experiments/optimizers/wikitext.py --list
@@ -28,6 +30,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -90,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, or train; 1 if a run failed, 2 if only by mistakes."""
+    """List, or train; the exit status tells what is missing."""
     from hope_jax.config.load import split_variant
     from hope_jax.config.paths import local_path
     from hope_jax.config.sweeps import load_sweep
@@ -140,12 +143,15 @@ def run(args: argparse.Namespace) -> int:
                 together=args.together,
             )
     failed = [ending for ending in endings if ending.how == "failed"]
+    busy = [ending for ending in endings if ending.how == "busy"]
     for ending in failed:
         print(f"failed: {ending.point.name}, see {ending.log}")
-    print(f"{len(endings) - len(failed)} of {len(endings)} runs are in {folder}")
+    for ending in busy:
+        print(f"busy: {ending.point.name}; repeat the command when its process has ended")
+    print(f"{len(endings) - len(failed) - len(busy)} of {len(endings)} runs are in {folder}")
     if not failed:
-        return 0
-    return 2 if all(ending.status == 2 for ending in failed) else 1
+        return os.EX_TEMPFAIL if busy else 0
+    return 2 if not busy and all(ending.status == 2 for ending in failed) else 1
 
 
 def _rows(points, args: argparse.Namespace):

@@ -2,7 +2,7 @@
 
 The folder of a run holds metrics.jsonl, checkpoints/, plots and summary.json. Running the
 same command again goes on from the newest checkpoint. SIGTERM and Ctrl-C save first; the
-exit status is then 143 or 130.
+exit status is then 143 or 130. It is 75 where another process trains in the folder.
 """
 
 from __future__ import annotations

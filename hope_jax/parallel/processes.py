@@ -20,9 +20,12 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from hope_jax.errors import Busy
+
 HEARTBEAT_SECONDS = 60  # after which a process that is gone stops the others
 FAREWELL_SECONDS = 30  # that one which ends waits for the others; one that failed ends alone
 _PR_SET_PDEATHSIG = 1  # prctl of Linux
+_KINDS = {"Busy": Busy, "OSError": OSError, "ValueError": ValueError}  # the narrower first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +114,7 @@ def on_main(action: Callable[[], Any]) -> Any:
     """What `action` gives in the main process, which alone runs it; JSON-able.
 
     Raises:
-      ValueError, OSError: `action` raised it; then all processes raise it.
+      ValueError, Busy, OSError: `action` raised it; then all processes raise it.
     """
     if jax.process_count() == 1:
         return action()
@@ -121,14 +124,14 @@ def on_main(action: Callable[[], Any]) -> Any:
             answer = {"result": action()}
         except (ValueError, OSError) as error:
             failure = error
-            kind = "OSError" if isinstance(error, OSError) else "ValueError"
+            kind = next(name for name, kind in _KINDS.items() if isinstance(error, kind))
             answer = {"error": [kind, str(error)]}
     answer = _told(answer)
     if failure is not None:
         raise failure
     if "error" in answer:
         kind, message = answer["error"]
-        raise {"OSError": OSError, "ValueError": ValueError}[kind](message)
+        raise _KINDS[kind](message)
     return answer["result"]
 
 

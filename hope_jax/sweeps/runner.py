@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -12,10 +13,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import IO, Literal, TypeVar
 
 from hope_jax.config import to_dict, to_json
 from hope_jax.config.sweeps import Point
+from hope_jax.errors import Busy
+from hope_jax.training.lock import handing_on, locked
 from hope_jax.training.together import common
 from hope_jax.training.workdir import (
     CHECKPOINTS,
@@ -37,13 +40,14 @@ class Ending:
 
     Attributes:
       point: which one.
-      how: "done", "finished before", "failed", or "stopped" (and saved; it can go on).
+      how: "done", "finished before", "failed", "stopped" (and saved; it can go on), or "busy"
+        (another process trains there, and it is left to that one).
       log: what the run printed.
       status: with which its process ended, where it failed.
     """
 
     point: Point
-    how: Literal["done", "finished before", "failed", "stopped"]
+    how: Literal["done", "finished before", "failed", "stopped", "busy"]
     log: Path
     status: int | None = None
 
@@ -67,7 +71,8 @@ def run_points(
     """Train every point in `folder/NAME`, `at_once` at a time.
 
     A point whose run is finished is not run again, and one that was stopped goes on. A run
-    that fails does not stop the others. Ctrl-C lets the runs at work save first.
+    that fails does not stop the others, nor does one that another process has at work. Ctrl-C
+    lets the runs at work save first.
 
     Args:
       points: from `load_sweep`.
@@ -152,41 +157,52 @@ class Crew:
 
     def run(self, point: Point) -> Ending:
         """Train one point."""
-        workdir = self._folder / point.name
-        if is_finished(self._folder, point):
-            return self._end(Ending(point, "finished before", workdir / LOG))
-        self._prepare(point)
-        command = ["-m", "hope_jax", "train", "--config", str(workdir / CONFIG)]
-        command += ["--workdir", str(workdir)]
-        status = self._call(command, workdir / LOG, point.name)
-        return self._ended_with(status, point, workdir / LOG)
+        return self.run_together([point])[0]
 
     def run_together(self, points: Sequence[Point]) -> list[Ending]:
-        """Train points in one program; their log is that of the first."""
-        open_ = [point for point in points if not is_finished(self._folder, point)]
-        before = [point for point in points if point not in open_]
-        endings = [
-            self._end(Ending(point, "finished before", self._folder / point.name / LOG))
-            for point in before
-        ]
-        if not open_:
-            return endings
-        if len(open_) == 1:
-            return [*endings, self.run(open_[0])]
-        for point in open_:
-            self._prepare(point)
-        folders = [self._folder / point.name for point in open_]
+        """Train points in one program; their log is that of the first.
+
+        Those that are finished or at work elsewhere are left out, and come first in the answer.
+        """
+        endings: list[Ending] = []
+        ours: list[Point] = []
+        locks: list[IO[str]] = []
+        # Nothing is written to a folder without its lock, kept until the run has ended.
+        with contextlib.ExitStack() as stack:
+            for point in points:
+                workdir = self._folder / point.name
+                try:
+                    if not is_finished(self._folder, point):
+                        workdir.mkdir(parents=True, exist_ok=True)
+                        locks.append(stack.enter_context(locked(workdir)))
+                except Busy:
+                    endings.append(self._end(Ending(point, "busy", workdir / LOG)))
+                    continue
+                if is_finished(self._folder, point):  # again: nobody else trains there now
+                    endings.append(self._end(Ending(point, "finished before", workdir / LOG)))
+                    continue
+                (workdir / CONFIG).write_text(to_json(point.config) + "\n")
+                ours.append(point)
+            return endings + self._train(ours, locks)
+
+    def _train(self, points: Sequence[Point], locks: Sequence[IO[str]]) -> list[Ending]:
+        if not points:
+            return []
+        folders = [self._folder / point.name for point in points]
+        if len(points) == 1:
+            what = points[0].name
+            command = ["-m", "hope_jax", "train", "--config", str(folders[0] / CONFIG)]
+            command += ["--workdir", str(folders[0])]
+        else:
+            what = f"{points[0].name} and {len(points) - 1} more"
+            command = ["-m", "hope_jax.sweeps.together", *map(str, folders)]
         log = folders[0] / LOG
-        command = ["-m", "hope_jax.sweeps.together", *map(str, folders)]
-        status = self._call(command, log, f"{open_[0].name} and {len(open_) - 1} more")
-        return endings + [self._ended_with(status, point, log) for point in open_]
+        status = self._call(command, log, what, locks)
+        return [self._ended_with(status, point, log) for point in points]
 
-    def _prepare(self, point: Point) -> None:
-        workdir = self._folder / point.name
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / CONFIG).write_text(to_json(point.config) + "\n")
-
-    def _call(self, command: Sequence[str], log: Path, what: str) -> int | None:
+    def _call(
+        self, command: Sequence[str], log: Path, what: str, locks: Sequence[IO[str]]
+    ) -> int | None:
         """Python with this command line; its exit status, None if it was not begun."""
         with log.open("a") as out:
             with self._lock:
@@ -198,6 +214,7 @@ class Crew:
                     stdout=out,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    **handing_on(locks),
                 )
                 self._at_work.add(process)
             self._say(f"{what}: begins, log in {log}")
@@ -248,5 +265,7 @@ class Crew:
             self._ended += 1
             count = f"{self._ended}/{self._total}" if self._total else f"{self._ended}"
         why = f": {ending.last_line}" if ending.how == "failed" else ""
+        if ending.how == "busy":
+            why = ": another process is training it"
         self._say(f"{count} {ending.point.name}: {ending.how}{why}")
         return ending

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hope_jax.config.load import load_config
+from hope_jax.errors import status_of
 from hope_jax.sweeps.runner import CONFIG
 
 
@@ -22,7 +23,7 @@ def main(folders: Sequence[str]) -> int:
         outcomes = train_together(configs, folders)
     except (ValueError, OSError) as error:
         print(f"hope sweep: error: {error}", flush=True)
-        return 2
+        return status_of(error)
     stopped = [outcome.stopped for outcome in outcomes if outcome.stopped is not None]
     if stopped:
         print(f"stopped by {stopped[0].name} and saved; run the same sweep to go on")

@@ -96,7 +96,7 @@ def tune_rows(
     A row goes on beyond its end, by the ratio of its last two values, for as long as the
     best `rating` is there (and up to `LONGEST_ROW` values, or to where the field's range
     ends); a run that fails counts as the worst. Then the best value is run with seeds 1, 2,
-    ... besides its own.
+    ... besides its own. A row ends undecided where another process has one of its runs at work.
 
     With `together` every value is run with all seeds from the beginning, in one program, and
     the mean decides.
@@ -138,7 +138,7 @@ def _tune(
     whole = isinstance(operator.attrgetter(field)(row.points[0].config), int)
 
     def run(some: Sequence[Point]) -> bool:
-        """Whether they were run, and not stopped."""
+        """Whether all of them came to an end; not if one was stopped or is busy."""
         if together == 1:
             for point in some:
                 endings.append(crew.run(point))
@@ -147,11 +147,14 @@ def _tune(
         else:
             for group in alike(some, together):
                 endings.extend(crew.run_together(group))
-        return all(ending.how != "stopped" for ending in endings)
+        return all(ending.how not in ("stopped", "busy") for ending in endings)
 
     while True:
         new = {v: [_seeded(points[v], s) for s in every] for v in points if v not in ratings}
         if not run([point for seeded in new.values() for point in seeded]):
+            busy = ", ".join(end.point.name for end in endings if end.how == "busy")
+            if busy:
+                say(f"{row.name}: undecided, since another process is training {busy}")
             return endings
         for value, seeded in new.items():
             of_seeds = [rating_of(folder / point.name) for point in seeded]

@@ -84,9 +84,10 @@ def train(
         see `hope_jax.training.resume`.
 
     Raises:
-      ValueError: the folder belongs to another configuration or process or is a checkpoint, the
-        run there is further than `config.steps`, the data do not fit, or (`finite.NonFinite`)
-        the run diverged.
+      Busy: another process trains in the folder.
+      ValueError: the folder belongs to another configuration or is a checkpoint, the run there
+        is further than `config.steps`, the data do not fit, or (`finite.NonFinite`) the run
+        diverged.
       OSError: a checkpoint could not be written; the one before it is intact.
     """
     workdir = local_path(workdir, "the work folder")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import secrets
 import time
@@ -18,6 +17,7 @@ from hope_jax.checkpoint.storage import finished_steps
 from hope_jax.checkpoint.whole_file import write_whole
 from hope_jax.config import TrainConfig, from_dict, to_dict
 from hope_jax.parallel.processes import of_each, on_main
+from hope_jax.training.lock import locked
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -59,20 +59,14 @@ def claim(workdir: Path, config: TrainConfig, change_optimizer: bool = False) ->
     spoil, as after a mistake that stopped it before the first step; it gives way.
 
     Raises:
-      ValueError: another process trains there; the folder holds checkpoints or the summary of
-        another configuration (the fields that differ are named), or a run that is further than
-        `config.steps`; or it is itself a checkpoint.
+      Busy: another process trains there.
+      ValueError: the folder holds checkpoints or the summary of another configuration (the
+        fields that differ are named), or a run that is further than `config.steps`; or it is
+        itself a checkpoint.
     """
     check_folder(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"another process is training in {workdir}; wait for it, or use another "
-                "--workdir"
-            ) from None
+    with locked(workdir):
         check_folder(workdir, config)  # again: nobody else trains there now
         _check_config(workdir, config, change_optimizer)
         yield

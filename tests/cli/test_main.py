@@ -9,6 +9,7 @@ import pytest
 
 import hope_jax
 from hope_jax.cli import main as cli
+from hope_jax.errors import Busy, GaveUp
 
 
 def test_help_is_fast_and_imports_no_jax():
@@ -67,6 +68,8 @@ def _raise(error):
         (ValueError("chunk 0; use at least 1"), 2, "chunk 0; use at least 1"),
         (FileNotFoundError(2, "No such file or directory", "a.py"), 2, "a.py: No such file"),
         (OSError("disk full"), 2, "disk full"),
+        (Busy("wait for it"), 75, "wait for it"),
+        (GaveUp("the compiler crashed"), 70, "the compiler crashed"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

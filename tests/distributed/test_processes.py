@@ -26,6 +26,7 @@ from hope_jax.config import (
 )
 from hope_jax.data import ByteTokenizer, prepare
 from hope_jax.data.sources import TextSource
+from hope_jax.training.lock import locked
 from hope_jax.training.metrics import read_log
 
 pytestmark = pytest.mark.distributed
@@ -217,6 +218,15 @@ def test_a_folder_that_cannot_be_written_is_told_by_all(config, compiled_once, t
     run = Processes(config, tmp_path, 2, compiled_once, workdir="file/run")
     assert run.end() == [2, 2], run.told()
     assert all("file/run" in log.read_text() for log in run.logs), run.told()
+
+
+@pytest.mark.slow
+def test_a_folder_in_use_is_told_by_all(config, compiled_once, tmp_path):
+    (tmp_path / "run").mkdir()
+    with locked(tmp_path / "run"):
+        run = Processes(config, tmp_path, 2, compiled_once)
+        assert run.end() == [75, 75], run.told()
+    assert all("another process is training in" in log.read_text() for log in run.logs)
 
 
 def test_a_mistake_is_told_by_all(config, compiled_once, tmp_path):

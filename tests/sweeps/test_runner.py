@@ -16,6 +16,7 @@ from hope_jax.config.sweeps import Point
 from hope_jax.data import ByteTokenizer, prepare
 from hope_jax.data.sources import TextSource
 from hope_jax.sweeps import runner
+from hope_jax.training.lock import locked
 
 # Stands in for the interpreter: `PROGRAM -m hope_jax train --config FILE --workdir DIR`.
 PROGRAM = """#!/bin/sh
@@ -131,6 +132,8 @@ def test_a_refused_sweep_leaves_the_folder_as_it_was(program, tmp_path, capsys):
         (["lost"], 1, 1),
         (["bad", "lost"], 1, 1),
         (["bad", "bad2"], 2, 2),
+        (["bad", "busy"], 1, 1),
+        (["bad", "bad2", "busy"], 2, 1),
     ],
 )
 def test_only_mistakes_are_told_by_status_2(program, tmp_path, names, together, status):
@@ -141,7 +144,77 @@ def test_only_mistakes_are_told_by_status_2(program, tmp_path, names, together, 
     text = SMALL.replace('grid({"seed": [0, 1, 2]})', repr([{"name": n} for n in names]))
     (tmp_path / "small.py").write_text(text)
     command = ["sweep", str(tmp_path / "small.py"), "--workdir", str(tmp_path / "runs")]
-    assert main([*command, "--local", "1", "--together", str(together)]) == status
+    busy = tmp_path / "runs" / "name_busy"
+    busy.mkdir(parents=True)
+    with locked(busy):
+        assert main([*command, "--local", "1", "--together", str(together)]) == status
+
+
+def test_a_point_at_work_elsewhere_is_left_to_it(program, tmp_path, capsys):
+    (tmp_path / "small.py").write_text(SMALL)
+    folder = tmp_path / "runs"
+    busy = folder / "seed_1"
+    busy.mkdir(parents=True)
+    (busy / runner.LOG).write_text("step 1\n")
+    command = ["sweep", str(tmp_path / "small.py"), "--workdir", str(folder)]
+    with locked(busy):
+        assert main([*command, "--index", "1"]) == 75
+        assert "1/1 seed_1: busy: another process is training it\n" in capsys.readouterr().out
+        assert main([*command, "--local", "2"]) == 75
+        out = capsys.readouterr().out
+        assert "busy: seed_1; repeat the command" in out and "2 of 3 runs are in" in out
+    assert (busy / runner.LOG).read_text() == "step 1\n"
+    assert sorted(path.name for path in busy.iterdir()) == ["lock", runner.LOG]
+    assert main([*command, "--local", "2"]) == 0
+    with locked(busy):  # what is finished may be looked at by others too
+        assert main([*command, "--local", "2"]) == 0
+
+
+def test_of_points_together_one_at_work_elsewhere_is_left_out(program, tmp_path):
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\nshift 2\necho $# > "$1/count"\nexit 2\n')
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    with locked(tmp_path / "runs" / "one"):
+        some = points("one", "two", "three")
+        endings = runner.run_points(some, tmp_path / "runs", 1, together=3)
+    assert [(e.point.name, e.how, e.status) for e in endings] == [
+        ("one", "busy", None),
+        ("two", "failed", 2),
+        ("three", "failed", 2),
+    ]
+    assert (tmp_path / "runs" / "two" / "count").read_text() == "2\n"
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_two_sweeps_at_once_train_no_point_twice(tmp_path, monkeypatch, together):
+    """Every run says in its folder that it began."""
+    path = tmp_path / "program"
+    path.write_text("""#!/bin/sh
+[ $2 = hope_jax ] && set -- - - "$7"
+shift 2
+for folder; do
+  echo begun >> "$folder/begun"
+  sleep 0.1
+  printf '{"config": %s}' "$(cat "$folder/point.json")" > "$folder/summary.json"
+done
+""")
+    path.chmod(0o755)
+    monkeypatch.setattr(runner.sys, "executable", str(path))
+    some = points(*"abcdef")
+    endings = []
+    sweep = lambda: endings.extend(
+        runner.run_points(some, tmp_path / "runs", 2, together=together)
+    )
+    threads = [threading.Thread(target=sweep) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(endings) == 3 * len(some)
+    assert sorted(e.point.name for e in endings if e.how == "done") == [*"abcdef"]
+    assert {e.how for e in endings} <= {"done", "busy", "finished before"}
+    for point in some:
+        assert (tmp_path / "runs" / point.name / "begun").read_text() == "begun\n"
 
 
 def test_long_names_stay_in_one_piece_in_a_pipe(tmp_path, capsys):

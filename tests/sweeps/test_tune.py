@@ -13,6 +13,7 @@ from hope_jax.config.sweeps import Point, point_name
 from hope_jax.sweeps import plots, rows_of, runner, tune, tune_rows
 from hope_jax.sweeps.collect import Run
 from hope_jax.sweeps.report import Group, at_best
+from hope_jax.training.lock import locked
 
 # Stands in for training: the loss is lowest at a rate of 0.02 times the number of steps, at
 # 20 steps of warmup, and at a b2 of 1.
@@ -86,6 +87,23 @@ def test_a_row_takes_no_result_of_another_configuration(program, tmp_path):
     with pytest.raises(ValueError, match="steps: 1 -> 7"):
         tune_rows(rows_of(others, "optim.lr"), "optim.lr", tmp_path, say=said.append)
     assert said == []  # no run was begun
+
+
+def test_a_row_with_a_run_at_work_elsewhere_is_undecided(program, tmp_path):
+    rows = rows_of(points(1, 4), "optim.lr")
+    said = []
+    tune_all = lambda: tune_rows(rows, "optim.lr", tmp_path, say=said.append)
+    busy = tmp_path / "steps_1-lr_0.005"
+    busy.mkdir()
+    with locked(busy):
+        endings = tune_all()
+    assert "1: undecided, since another process is training steps_1-lr_0.005" in said
+    assert not any(line.startswith("1: best") for line in said)
+    assert any(line.startswith("4: best at optim.lr=0.08") for line in said)
+    of_row = {e.point.name: e.how for e in endings if e.point.config.steps == 1}
+    assert of_row == {"steps_1-lr_0.005": "busy", "steps_1-lr_0.01": "done"}
+    tune_all()
+    assert any(line.startswith("1: best at optim.lr=0.02") for line in said)
 
 
 def tuned(folder, points, field, seeds=1):

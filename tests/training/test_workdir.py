@@ -1,10 +1,15 @@
 """The folder of a run knows its configuration."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from hope_jax.config import TrainConfig, override, to_dict
+from hope_jax.errors import Busy
+from hope_jax.training import lock
+from hope_jax.training.lock import handing_on, locked
 from hope_jax.training.workdir import (
     CHECKPOINTS,
     CONFIG,
@@ -44,6 +49,47 @@ def test_claim_writes_the_configuration_and_refuses_what_it_cannot_read(tmp_path
     for text, said in (("{", "is not JSON"), ("[]", "is not a configuration")):
         (run / CONFIG).write_text(text)
         with pytest.raises(ValueError, match=said), claim(run, TrainConfig()):
+            pass
+
+
+CHILD = """
+import pathlib, runpy, sys
+locked = runpy.run_path(sys.argv[1])["locked"]  # without the package, which takes seconds
+for folder in sys.argv[2:]:
+    with locked(pathlib.Path(folder)):
+        print("mine", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_lock_that_was_handed_on_lasts_as_long_as_the_child(tmp_path):
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    with locked(folders[0]) as one, locked(folders[1]) as other:
+        with pytest.raises(Busy, match=f"another process is training in {folders[0]}; wait"):
+            with locked(folders[0]):
+                pass
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, lock.__file__, *map(str, folders)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            **handing_on([one, other]),
+        )
+        assert [child.stdout.readline() for _ in folders] == [b"mine\n"] * 2
+    for folder in folders:  # although the parent has let go of it
+        with pytest.raises(Busy), claim(folder, TrainConfig()):
+            pass
+    child.communicate()
+    with claim(folders[1], TrainConfig()):
+        pass
+
+
+def test_a_lock_that_was_for_another_process_opens_nothing(tmp_path, monkeypatch):
+    with locked(tmp_path) as held:
+        others = set(range(256)) - {held.fileno()}  # one will be open on this very file
+        monkeypatch.setenv(lock.HANDED_ON, ",".join(map(str, others)))
+        with pytest.raises(Busy), locked(tmp_path):
             pass
 
 

@@ -52,6 +52,7 @@ def train_together(
       How each ended; `failed` says why a run diverged.
 
     Raises:
+      Busy: another process trains in one of the folders.
       ValueError: the configurations differ in something else, a folder belongs to another
         one or to a run that is further than `steps`, or the data do not fit.
       OSError: a checkpoint could not be written; those before it are intact.
