@@ -11,23 +11,20 @@ with a decay to zero, each at the rate that is best for it; neither has a parame
 
 from __future__ import annotations
 
-import dataclasses
 import runpy
 from pathlib import Path
 
 from hope_jax.config import TrainConfig, grid, override
 
 _EQUAL_BUDGET = runpy.run_path(str(Path(__file__).with_name("equal_budget.py")))
-DECAY = {"hope": "initial", "hope_zero": "zero"}
+VARIANTS = ("hope", "hope_zero")
 
 
 def get_config(variant: str = "hope") -> TrainConfig:
     """The run of one of the two."""
-    if variant not in DECAY:
-        raise ValueError(f"variant {variant!r}; choose one of {', '.join(DECAY)}")
-    changes = {"optim.lr": 6e-3, "model.mixer.decay_to": DECAY[variant]}
-    config = override(_EQUAL_BUDGET["get_config"]("hope"), changes)
-    return dataclasses.replace(config, name=variant)
+    if variant not in VARIANTS:
+        raise ValueError(f"variant {variant!r}; choose one of {', '.join(VARIANTS)}")
+    return override(_EQUAL_BUDGET["get_config"](variant), {"optim.lr": 6e-3})
 
 
 finish = _EQUAL_BUDGET["finish"]
@@ -35,4 +32,4 @@ finish = _EQUAL_BUDGET["finish"]
 
 def sweep():
     """Both, three seeds."""
-    yield from grid({"variant": [*DECAY], ("seed", "data.seed"): [0, 1, 2]})
+    yield from grid({"variant": [*VARIANTS], ("seed", "data.seed"): [0, 1, 2]})

@@ -11,7 +11,8 @@ million parameters.
 
 A variant is the `type` of a mixer ("-4k" behind it for subwords), except "transformer"
 (attention), "hope" (self-modifying Titans with two feed-forward levels, of which the slower is
-updated every fourth step) and "self_modifying" (the same with one). Width 128, four layers
+updated every fourth step) and "self_modifying" (the same with one); "_zero" behind them is the
+paper's decay of memories to zero. Width 128, four layers
 (two groups for Samba, which has two layers in one), a million parameters: the hidden width of
 the feed-forward part is solved for, to within 1 %. 0.8 M tokens in windows of 256, AdamW.
 
@@ -20,6 +21,8 @@ and the width of its values were chosen in trials (experiments/results/value_exp
 Memories have two heads, so that a head is 64 wide as theirs are; attention has four. Windows
 are a quarter of the context, because a window of all of it would be the Transformer.
 """
+
+import dataclasses
 
 from hope_jax.config import (
     AttentionConfig,
@@ -56,6 +59,7 @@ PARAMETERS = 1_000_000
 WIDTH = 128
 WINDOW = 64
 SELF_MODIFYING = SelfModifyingConfig(heads=2, chunk=16, value_expansion=2)
+DECAY_TO_ZERO = dataclasses.replace(SELF_MODIFYING, decay_to="zero")
 MIXERS = {
     "hope": SELF_MODIFYING,
     "transformer": AttentionConfig(heads=4),
@@ -72,6 +76,8 @@ MIXERS = {
     "titans_mac": TitansMACConfig(heads=2, chunk=32),
     "retnet": RetNetConfig(heads=2),
     "self_modifying": SELF_MODIFYING,
+    "hope_zero": DECAY_TO_ZERO,
+    "self_modifying_zero": DECAY_TO_ZERO,
     "dla": DLAConfig(heads=2, chunk=16),
     "memora": MemoraConfig(heads=2),
     "linear_attention": LinearAttentionConfig(heads=2),
@@ -80,7 +86,7 @@ MIXERS = {
     "lstm": LSTMConfig(),
     "srwm": SRWMConfig(heads=2),
 }
-LEVELS = {"hope": (1, 4)}
+LEVELS = {"hope": (1, 4), "hope_zero": (1, 4)}
 DEPTH = {"samba": 2}
 
 

@@ -52,10 +52,9 @@ def get_config(variant: str = "hope") -> TrainConfig:
         raise ValueError(f"variant {variant!r}; choose one of {', '.join(SHAPES)}")
     kind = variant.partition("-")[0]
     changes = {"optim.lr": RATES[kind], **SHAPES[variant]}
-    if kind == "hope":
-        changes["model.mixer.decay_to"] = "zero"
+    base = "hope_zero" if kind == "hope" else kind
     return dataclasses.replace(
-        override(_EQUAL_BUDGET["get_config"](kind), changes), name=variant
+        override(_EQUAL_BUDGET["get_config"](base), changes), name=variant
     )
 
 

@@ -16,7 +16,7 @@ import dataclasses
 import runpy
 from pathlib import Path
 
-from hope_jax.config import TrainConfig, grid, override
+from hope_jax.config import TrainConfig, grid
 
 _EQUAL_BUDGET = runpy.run_path(
     str(Path(__file__).parents[1] / "language_modelling" / "equal_budget.py")
@@ -37,11 +37,10 @@ def get_config(variant: str = "hope") -> TrainConfig:
     """The run of one mixer."""
     if variant not in RATES:
         raise ValueError(f"variant {variant!r}; choose one of {', '.join(RATES)}")
-    changes = {"optim.lr": RATES[variant]}
-    if variant == "hope_zero":
-        changes["model.mixer.decay_to"] = "zero"
-    config = _EQUAL_BUDGET["get_config"](variant.removesuffix("_zero"))
-    return dataclasses.replace(override(config, changes), name=variant)
+    config = _EQUAL_BUDGET["get_config"](variant)
+    return dataclasses.replace(
+        config, optim=dataclasses.replace(config.optim, lr=RATES[variant])
+    )
 
 
 finish = _EQUAL_BUDGET["finish"]
