@@ -315,7 +315,8 @@ class Stream:
 
         Args:
           folder: made if it is not there.
-          keep: points; older ones are removed. 0 keeps all.
+          keep: points; older ones are removed. 0 keeps all. Damaged ones that were saved
+            last are renamed, and a warning names them.
 
         Returns:
           The file of the point.
@@ -349,8 +350,8 @@ class Stream:
 
         Raises:
           FileNotFoundError: there is no stream, no such point, or no checkpoint.
-          ValueError: the checkpoint is another (both fingerprints are named), or a file is
-            damaged.
+          ValueError: the checkpoint is another (both fingerprints are named), or the point is
+            damaged (the one before it is named).
         """
         return cls(**storage.load(folder, point, checkpoint))
 
