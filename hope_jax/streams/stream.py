@@ -164,7 +164,8 @@ class Stream:
         """The same of token ids, int32 `[T]`, without the one that texts begin with.
 
         Raises:
-          ValueError: an id outside the vocabulary; nothing has been read then.
+          ValueError: ids that are no whole numbers or not in one row, or an id outside the
+            vocabulary; nothing has been read then.
         """
         ids_T = check_ids(ids_T, self.base.tokenizer.vocab_size).astype(np.int32)
         self.state, loss_T = self._take(self.state, ids_T, Mode(True, learn, self.limits))

@@ -187,8 +187,13 @@ def test_nothing_to_read_changes_nothing(stream):
 def test_ids_that_are_no_tokens_change_nothing(stream):
     stream.read("abcdef")
     before = stream.copy()
-    with pytest.raises(ValueError, match="token id 300 is outside the vocabulary of 256"):
-        stream.read_ids(np.asarray([65, 300]))
+    for ids, said in (
+        ([65, 300], "token id 300 is outside the vocabulary of 256"),
+        ([1.5], "whole numbers; the first of these is 1.5, of type float64"),
+        ([[65, 66]], r"one row, \[T\], and these have shape \(1, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            stream.read_ids(np.asarray(ids))
     assert same(stream, before) and len(stream.reservoir) == len(before.reservoir)
 
 
