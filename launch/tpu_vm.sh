@@ -164,12 +164,12 @@ case $ACTION in
     setup) setup ;;
     run)
         # How many machines there are only they know; one that is alone does not mind.
-        check_program 2 "name a folder below /mnt/work, which all machines see"
+        check_program 2 "what is written elsewhere than below /mnt/work is lost with its machine" /mnt/work
         start
         ;;
     watch)
         vm_facts
-        check_program $((HOSTS * ${OPT[slices]:-1})) "name a folder below /mnt/work, which all machines see"
+        check_program $((HOSTS * ${OPT[slices]:-1})) "what is written elsewhere than below /mnt/work is lost with its machine" /mnt/work
         if [ -n "${OPT[dry-run]:-}" ]; then
             state && create && setup && start
             on all "$worker state $NAME"

@@ -233,7 +233,7 @@ def read_arrays(path: Path, wanted: dict[str, dict], contents: dict) -> dict[str
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a corrupt checkpoint so that nothing takes it for a good one."""
+    """Rename a corrupt checkpoint, or another file, so that nothing takes it for a good one."""
     target = path.with_name(f"{path.name}.corrupt")
     number = 1
     while target.exists():

@@ -66,6 +66,11 @@ def run(args: argparse.Namespace) -> None:
     check_settings(args.tokens, args.temperature, args.top_k, args.top_p, args.seed)
     loaded = hope_jax.load(args.workdir)
     parts = (loaded.model, loaded.params, loaded.tokenizer)
+    if not prompt and not args.state_in and loaded.tokenizer.begin_id is None:
+        raise ValueError(
+            "there is nothing to go on from; give --prompt TEXT, --prompt-file FILE or "
+            "--state-in FILE"
+        )
     state = load_state(args.state_in, *parts) if args.state_in else None
     try:
         loaded.tokenizer.encode(prompt)  # what it refuses is not shown first

@@ -102,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
     name = Path(split_variant(args.file)[0]).stem
     folder = local_path(args.workdir or Path("runs") / name, "--workdir")
     rows = _rows(points, args)
+    if args.together < 1:
+        raise ValueError(f"--together {args.together}: use at least 1 run in a program")
     if args.list:
         _list(points if rows is None else rows, folder)
         return 0
@@ -114,8 +116,6 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--index {args.index}: the {kind} are 0 to {len(what) - 1}")
     if args.local is not None and args.local < 1:
         raise ValueError(f"--local {args.local}: run at least 1 at a time")
-    if args.together < 1:
-        raise ValueError(f"--together {args.together}: use at least 1 run in a program")
 
     from hope_jax.sweeps import is_finished, run_points, tune_rows
     from hope_jax.sweeps.report import COMMAND

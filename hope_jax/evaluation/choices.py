@@ -5,12 +5,13 @@ character, so that long answers are not at a disadvantage. The latter is `acc_no
 EleutherAI's lm-evaluation-harness (`lm_eval/api/task.py`: divided by the length of the answer
 in characters, without the blank before it). Where several answers are equally likely, and the
 right one among them, the question counts as one by their number: a model that knows nothing
-then scores what chance does, whatever the order of the answers. The harness takes the first.
+then scores what a guess does, whatever the order of the answers. The harness takes the first.
 """
 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 
 from hope_jax.evaluation.measurement import Measurement, mean, work
@@ -64,13 +65,27 @@ def measure_questions(
             for of_item, question in zip(nats, questions, strict=True)
         ]
     read = work([score for of_item in scores for score in of_item])
-    chance = sum(1 / len(question.contexts) for question in questions) / len(questions)
+    chance = chance_of(questions)
     result = []
     for metric, of_items in values.items():
         pairs = zip(of_items, questions, strict=True)
         value, error = mean([share_right(found, question.gold) for found, question in pairs])
         result.append(Measurement(task, metric, value, len(questions), read, error, chance))
     return result
+
+
+def chance_of(questions: Sequence[Question]) -> float:
+    """Right answers of who does not read the questions: of a guess, or, where all have the same
+    answers, of always giving the one that is right most often.
+
+    >>> yes_or_no = [Question(("Q:",) * 2, (" no", " yes"), gold) for gold in (0, 1, 1)]
+    >>> chance_of(yes_or_no) == 2 / 3
+    True
+    """
+    if len({question.continuations for question in questions}) == 1:
+        ((_, right),) = Counter(question.gold for question in questions).most_common(1)
+        return right / len(questions)
+    return sum(1 / len(question.contexts) for question in questions) / len(questions)
 
 
 def share_right(values: Sequence[float], gold: int) -> float:

@@ -41,7 +41,7 @@ class Measurement:
       items: questions, passages or documents.
       work: what was read.
       standard_error: of the value, from the spread over items; None: one item has none.
-      chance: the value of a model that knows nothing; None: the metric has no such.
+      chance: the value of a model that has not read the items; None: the metric has no such.
       parts: the same of parts of the task.
     """
 

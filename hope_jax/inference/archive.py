@@ -15,6 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 _MANIFEST = "manifest"
+_BROKEN = (
+    zipfile.BadZipFile,
+    EOFError,
+    KeyError,
+    NotImplementedError,  # bits that ask for another compression
+    TypeError,
+    ValueError,
+)
+
+
+class Damaged(ValueError):
+    """A file that is not what it should be, or not any more."""
 
 
 def write_archive(
@@ -57,7 +69,7 @@ def read_archive(path: str | Path, what: str) -> tuple[dict[str, Any], dict[str,
       what: what it should be, for the message.
 
     Raises:
-      ValueError: it is damaged or something else.
+      Damaged: it is damaged or something else.
     """
     with damage_named(path, what), open(path, "rb") as file:
         with np.load(file, allow_pickle=False) as archive:
@@ -70,11 +82,11 @@ def read_archive(path: str | Path, what: str) -> tuple[dict[str, Any], dict[str,
 
 @contextlib.contextmanager
 def damage_named(path: str | Path, what: str) -> Iterator[None]:
-    """Whatever a damaged file makes NumPy and JSON say, say which file it is."""
+    """Whatever a damaged file makes NumPy and JSON say, say which file it is: `Damaged`."""
     try:
         yield
-    except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not {what}, or it is damaged: {error}") from None
+    except _BROKEN as error:
+        raise Damaged(f"{path} is not {what}, or it is damaged: {error}") from None
 
 
 def _plain(dtype: np.dtype) -> np.dtype:

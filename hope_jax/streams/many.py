@@ -48,7 +48,12 @@ class ManyStreams:
         return self.read_ids(encoded, learn=learn)
 
     def read_ids(self, rows: Sequence[np.ndarray], *, learn: bool = True) -> list[np.ndarray]:
-        """The same of token ids, int32 `[T]` per row."""
+        """The same of token ids, int32 `[T]` per row.
+
+        Raises:
+          ValueError: not one row of ids per stream, or ids that `Stream.read_ids` refuses;
+            nothing has been read then.
+        """
         stream = self._stream
         require(len(rows) == self.count, f"{len(rows)} texts for {self.count} streams")
         vocab = stream.base.tokenizer.vocab_size

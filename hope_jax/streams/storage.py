@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from hope_jax.checkpoint.load import Loaded
 from hope_jax.checkpoint.load import load as load_checkpoint
+from hope_jax.checkpoint.storage import set_aside
 from hope_jax.config import ModelConfig, from_dict, to_dict
-from hope_jax.inference.archive import damage_named, read_archive, write_archive
+from hope_jax.inference.archive import Damaged, damage_named, read_archive, write_archive
 from hope_jax.inference.identity import fingerprint
 from hope_jax.inference.limits import Limits
 from hope_jax.inference.saving import DIFFERS, fill_state
@@ -56,11 +58,13 @@ def save(stream: Stream, folder: str | Path, keep: int) -> Path:
         "sleeps": stream.sleeps,
     }
     there = points(folder)
-    if there:
-        _check(there[-1].path, _manifest(there[-1].path)[0], stream.base, manifest)
+    damaged = _check_newest(there, stream.base, manifest)
     number = there[-1].number + 1 if there else 1
     path = folder / f"{number:06}-{stream.tokens_read}.npz"
     write_archive(path, manifest, arrays)
+    for point, error in damaged:
+        kept = set_aside(point.path).name
+        warnings.warn(f"{error}; it is kept as {kept}", stacklevel=3)
     for old in points(folder)[:-keep] if keep else ():
         old.path.unlink()
     return path
@@ -92,7 +96,29 @@ def load(folder: str | Path, point: int | None, checkpoint: Any) -> dict[str, An
     if point is not None and point not in [p.tokens for p in there]:
         known = ", ".join(str(p.tokens) for p in there)
         raise FileNotFoundError(f"{folder} has no point at {point} tokens; it has {known}")
-    path = [p.path for p in there if point is None or p.tokens == point][-1]
+    chosen = [p for p in there if point is None or p.tokens == point][-1]
+    try:
+        return _opened(chosen.path, checkpoint)
+    except Damaged as error:
+        raise Damaged(f"{error}{_before(chosen, there)}") from None
+
+
+def _before(point: Point, there: list[Point]) -> str:
+    """How to open the point before a damaged one."""
+    earlier = there[: there.index(point)]
+    if not earlier:
+        return "; no point was saved before it"
+    tokens = earlier[-1].tokens
+    if tokens == point.tokens:
+        return (
+            f"; move it out of the folder to open {earlier[-1].path.name}, the point before "
+            "it, which has read as many tokens"
+        )
+    return f"; the point before it is at {tokens} tokens (point={tokens}, or --point {tokens})"
+
+
+def _opened(path: Path, checkpoint: Any) -> dict[str, Any]:
+    """The same of one point."""
     manifest, arrays = _manifest(path)
     with damage_named(path, _WHAT):
         config = from_dict(manifest["model"], ModelConfig)
@@ -124,11 +150,32 @@ def _manifest(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Manifest and arrays of a point."""
     manifest, arrays = read_archive(path, _WHAT)
     with damage_named(path, _WHAT):
-        if manifest["format"] > FORMAT:
-            raise ValueError(f"format {manifest['format']} is of a newer version of hope_jax")
+        written = int(manifest["format"])
+    if written > FORMAT:
+        raise ValueError(
+            f"{path} has stream format {written} and this version of hope_jax reads {FORMAT}; "
+            "upgrade hope_jax"
+        )
+    with damage_named(path, _WHAT):
         if missing := set(DIFFERS) - set(manifest["fingerprints"]):
             raise ValueError(f"it does not name its {', '.join(sorted(missing))}")
     return manifest, arrays
+
+
+def _check_newest(
+    there: list[Point], base: Loaded, here: dict[str, Any]
+) -> list[tuple[Point, Damaged]]:
+    """Check the newest point that can be read; returns those after it, which cannot."""
+    damaged = []
+    for point in reversed(there):
+        try:
+            saved, _ = _manifest(point.path)
+        except Damaged as error:
+            damaged.append((point, error))
+            continue
+        _check(point.path, saved, base, here)
+        break
+    return damaged
 
 
 def _check(path: Path, saved: dict[str, Any], base: Loaded, here: dict[str, Any]) -> None:

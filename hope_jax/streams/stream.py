@@ -164,7 +164,8 @@ class Stream:
         """The same of token ids, int32 `[T]`, without the one that texts begin with.
 
         Raises:
-          ValueError: an id outside the vocabulary; nothing has been read then.
+          ValueError: ids that are no whole numbers or not in one row, or an id outside the
+            vocabulary; nothing has been read then.
         """
         ids_T = check_ids(ids_T, self.base.tokenizer.vocab_size).astype(np.int32)
         self.state, loss_T = self._take(self.state, ids_T, Mode(True, learn, self.limits))
@@ -315,7 +316,8 @@ class Stream:
 
         Args:
           folder: made if it is not there.
-          keep: points; older ones are removed. 0 keeps all.
+          keep: points; older ones are removed. 0 keeps all. Damaged ones that were saved
+            last are renamed, and a warning names them.
 
         Returns:
           The file of the point.
@@ -349,8 +351,8 @@ class Stream:
 
         Raises:
           FileNotFoundError: there is no stream, no such point, or no checkpoint.
-          ValueError: the checkpoint is another (both fingerprints are named), or a file is
-            damaged.
+          ValueError: the checkpoint is another (both fingerprints are named), or the point is
+            damaged (the one before it is named).
         """
         return cls(**storage.load(folder, point, checkpoint))
 

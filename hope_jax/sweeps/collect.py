@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import statistics
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +112,16 @@ def find_runs(folder: Path) -> list[Run]:
     """All finished runs below `folder`, by path.
 
     Runs that an earlier report kept in a `runs.json`, named from its folder, count too, as long
-    as they are not there themselves.
+    as they are not there themselves. A `summary.json` that is of something else, or broken, is
+    left out, and a warning names it.
 
     Raises:
-      ValueError: there is none, or one whose summary cannot be read.
+      ValueError: there is none, or a `runs.json` is of something else, or broken.
     """
     found: dict[Path, Run] = {}  # by what is one for all ways to write a path
     for path in sorted(Path(folder).rglob(RUNS)):
         kept = _read(path, "what a report keeps of runs")
-        if not isinstance(kept, list):
+        if not isinstance(kept, list) or not all(isinstance(one, dict) for one in kept):
             raise ValueError(
                 f"{path} is not what a report keeps of runs; name a folder without it"
             )
@@ -127,7 +129,11 @@ def find_runs(folder: Path) -> list[Run]:
             run = _run(path, path.parent / str(summary.get("run")), summary)
             found[_key(run.path)] = run
     for path in sorted(Path(folder).rglob(SUMMARY)):
-        run = _run(path, path.parent, _read(path, "the summary of a run"))
+        try:
+            run = _run(path, path.parent, _read(path, "the summary of a run"))
+        except ValueError as error:
+            warnings.warn(f"{error}; without it the report goes on", stacklevel=2)
+            continue
         found[_key(run.path)] = run
     runs = [found[key] for key in sorted(found)]
     if not runs:
@@ -171,7 +177,7 @@ def _run(file: Path, path: Path, summary: Any) -> Run:
     try:
         fields = flat(summary["config"])
         float(summary["held_out"]["loss"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # other JSON
         raise ValueError(
             f"{file} is not the summary of a run ({error}); mend it or move it away"
         ) from None

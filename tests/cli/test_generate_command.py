@@ -87,7 +87,10 @@ def test_prompt_from_a_file(workdir, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "gives no token"),
+        (
+            (),
+            "nothing to go on from; give --prompt TEXT, --prompt-file FILE or --state-in FILE",
+        ),
         (("--prompt", "a", "--prompt-file", "b"), "use one of them"),
         (("--prompt", "a", "--top-p", "2"), "top_p is 2.0"),
         (("--prompt", "a", "--seed", 2**70), "use 0 to 4294967295"),

@@ -66,6 +66,12 @@ def test_ties_score_what_chance_does(uniform, counter):
         assert (one.value, one.chance) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
 
 
+def test_chance_of_the_same_answers_is_that_of_the_commonest(uniform, counter):
+    questions = [question(gold, " no", " yes", context=f"{gold}") for gold in (1, 0, 1, 1)]
+    for one in measure_questions("same", uniform, questions, counter):
+        assert one.chance == 0.75
+
+
 def test_choices_of_another_model(scorer, counter):
     """From its plain forward pass, also with a context for each answer (WinoGrande)."""
     two = Question(("Ann saw", "The dog saw"), (" it there.",) * 2, 0)

@@ -109,12 +109,14 @@ def test_a_file_has_the_permissions_of_any_new_file(saved):
     assert path.stat().st_mode == plain.stat().st_mode
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "other"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "compression", "other"])
 def test_a_damaged_file_is_refused(reader, saved, damage):
     path, _ = saved
     data = bytearray(path.read_bytes())
     if damage == "cut":
         data = data[: len(data) // 2]
+    elif damage == "compression":  # of the first entry, in the directory at the end
+        data[data.index(b"PK\x01\x02") + 10] ^= 0xFF
     elif damage == "flip":
         data[len(data) // 2] ^= 0xFF
     else:

@@ -167,6 +167,11 @@ def test_watch_goes_on_when_gcloud_refuses(scripts):
         (["run", "run", *WHERE], "say what to run after --"),
         (["run", "run", *WHERE, "--", *TRAIN[:-1]], "add --distributed"),
         (["run", "run", *WHERE, "--", "hope", "train"], "needs --workdir"),
+        (["run", "run", *WHERE, "--", *TRAIN, "--workdir", "runs/a"], "is not below /mnt/work"),
+        (
+            ["watch", "run", *WHERE, "--slice", "v5e-16", "--", *TRAIN, "--workdir=/mnt/works"],
+            "--workdir /mnt/works is not below /mnt/work",
+        ),
         (["status", "run", *WHERE, "--every", "soon"], "--every soon: give whole seconds"),
     ],
 )  # fmt: skip

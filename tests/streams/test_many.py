@@ -58,6 +58,9 @@ def test_what_one_row_reads_changes_no_other(opened):
 def test_mistakes_are_named(opened):
     with pytest.raises(ValueError, match="2 texts for 3 streams"):
         ManyStreams(opened, 3).read(["a", "b"])
+    for ids, said in (([1.5], "the first of these is 1.5"), ([[1]], r"have shape \(1, 1\)")):
+        with pytest.raises(ValueError, match=said):
+            ManyStreams(opened, 2).read_ids([[65], ids])
     with pytest.raises(ValueError, match="no row 3 among 3"):
         ManyStreams(opened, 3).row(3)
 

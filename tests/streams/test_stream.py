@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from hope_jax.config import CMSConfig, InContextConfig, ModelConfig
+from hope_jax.inference.archive import read_archive, write_archive
 from hope_jax.inference.generate import Piece
 from hope_jax.streams import Limits, Stream
 from hope_jax.streams.levels import learning_config
+from hope_jax.streams.storage import FORMAT
 
 # The model is not trained: at the usual limits all that it reads would be noise to it.
 LIMITS = Limits(surprise=None)
@@ -185,8 +187,13 @@ def test_nothing_to_read_changes_nothing(stream):
 def test_ids_that_are_no_tokens_change_nothing(stream):
     stream.read("abcdef")
     before = stream.copy()
-    with pytest.raises(ValueError, match="token id 300 is outside the vocabulary of 256"):
-        stream.read_ids(np.asarray([65, 300]))
+    for ids, said in (
+        ([65, 300], "token id 300 is outside the vocabulary of 256"),
+        ([1.5], "whole numbers; the first of these is 1.5, of type float64"),
+        ([[65, 66]], r"one row, \[T\], and these have shape \(1, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            stream.read_ids(np.asarray(ids))
     assert same(stream, before) and len(stream.reservoir) == len(before.reservoir)
 
 
@@ -240,3 +247,53 @@ def test_points_are_in_the_order_of_saving(stream, base, other, tmp_path):
     assert Stream.points(tmp_path) == [0, 0]
     with pytest.raises(ValueError, match="began with another checkpoint"):
         Stream.open(other, limits=LIMITS).save(tmp_path)
+
+
+@pytest.fixture
+def damaged(stream, tmp_path):
+    """Points at 8, 16 and 16 tokens; the last two of them are broken."""
+    paths = []
+    for text in ("abcdefgh", "ijklmnop", ""):
+        stream.read(text)
+        paths.append(stream.save(tmp_path))
+    for path in paths[1:]:
+        path.write_bytes(path.read_bytes()[:500])
+    return tmp_path
+
+
+def test_a_damaged_point_names_the_one_before_it(damaged, base):
+    with pytest.raises(ValueError, match="000003-16.npz .* damaged: .* open 000002-16.npz,"):
+        Stream.load(damaged, checkpoint=base)
+    (damaged / "000003-16.npz").unlink()
+    with pytest.raises(ValueError, match=r"000002-16.npz .* at 8 tokens \(.* --point 8\)"):
+        Stream.load(damaged, checkpoint=base)
+    first = damaged / "000001-8.npz"
+    first.write_bytes(b"")
+    with pytest.raises(ValueError, match="000001-8.npz .*; no point was saved before it"):
+        Stream.load(damaged, point=8, checkpoint=base)
+
+
+def test_damaged_points_are_kept_aside_when_an_earlier_one_goes_on(damaged, base, other):
+    first = Stream.load(damaged, point=8, checkpoint=base)
+    with pytest.raises(ValueError, match="began with another checkpoint"):
+        Stream.open(other, limits=LIMITS).save(damaged)
+    assert Stream.points(damaged) == [8, 16, 16]
+    with pytest.warns(
+        UserWarning, match="damaged: .*; it is kept as 00000.-16.npz.corrupt"
+    ) as told:
+        first.save(damaged)
+    assert len(told) == 2
+    names = sorted(file.name for file in damaged.iterdir())
+    aside = [f"00000{number}-16.npz.corrupt" for number in (2, 3)]
+    assert names == ["000001-8.npz", *aside, "000004-8.npz"]
+    assert same(Stream.load(damaged, checkpoint=base), first)
+
+
+def test_a_point_of_a_newer_version_is_not_called_damaged(stream, base, tmp_path):
+    path = stream.save(tmp_path)
+    manifest, arrays = read_archive(path, "a saved stream")
+    write_archive(path, manifest | {"format": FORMAT + 1}, arrays)
+    for use in (lambda: Stream.load(tmp_path, checkpoint=base), lambda: stream.save(tmp_path)):
+        with pytest.raises(ValueError, match="^(?!.*damaged).*upgrade hope_jax"):
+            use()
+    assert path.exists()

@@ -67,5 +67,10 @@ def test_a_row_with_all_seeds_is_one_process(tmp_path, monkeypatch, capsys):
     assert main(["report", "runs/rates", "--best", "optim.lr"]) == 0
     assert main([*command, "--tune", "optim.lr=1e-4,x"]) == 2
     assert "give numbers with commas" in capsys.readouterr().err
-    assert main(["sweep", "rates.py", "--local", "1", "--together", "0"]) == 2
-    assert "--together 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [["--list"], ["--count"], ["--local", "1"]])
+def test_no_run_in_a_program_is_refused(tmp_path, capsys, how):
+    (tmp_path / "rates.py").write_text(FILE.format(config=to_json(TrainConfig())))
+    assert main(["sweep", str(tmp_path / "rates.py"), *how, "--together", "0"]) == 2
+    assert "--together 0: use at least 1 run" in capsys.readouterr().err

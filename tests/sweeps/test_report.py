@@ -132,16 +132,26 @@ def test_a_width_that_was_solved_for_is_told_only_where_it_was_chosen(tmp_path):
     assert differing(find_runs(tmp_path)) == ["model.depth", "model.cms.hidden"]
 
 
-def test_nothing_to_report_and_a_broken_summary(tmp_path):
+@pytest.mark.parametrize(
+    "text", ["{}", "[1]", "{", "\xff", '{"config": "of another", "held_out": {"loss": 1}}']
+)
+def test_a_summary_of_something_else_is_left_out(tmp_path, text):
+    finish(tmp_path, "a", 1.0)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "summary.json").write_text(text, encoding="latin-1")
+    with pytest.warns(UserWarning, match="other/summary.json is not the summary of a run"):
+        page = write_report(tmp_path)
+    assert len(rows(page)) == 1
+
+
+def test_nothing_to_report_and_broken_runs(tmp_path):
     with pytest.raises(ValueError, match="no finished run below"):
         write_report(tmp_path, tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not the summary of a run"):
-        write_report(tmp_path)
-    (tmp_path / "runs.json").write_text("{}")
-    with pytest.raises(ValueError, match="not what a report keeps of runs; name a folder"):
-        write_report(tmp_path)
+    for text in ("{}", "[1]"):
+        (tmp_path / "runs.json").write_text(text)
+        with pytest.raises(ValueError, match="not what a report keeps of runs; name a folder"):
+            write_report(tmp_path)
 
 
 def test_a_run_of_another_version_is_reported_without_its_state(tmp_path):

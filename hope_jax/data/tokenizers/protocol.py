@@ -58,12 +58,21 @@ def as_text(text: bytes | str) -> str:
 
 
 def check_ids(ids: Sequence[int] | np.ndarray, vocab_size: int) -> np.ndarray:
-    """`ids` as a flat integer array.
+    """`ids` as an int64 array `[T]`.
 
     Raises:
-      ValueError: an id outside the vocabulary.
+      ValueError: ids that are no whole numbers or not in one row, or an id outside the
+        vocabulary.
     """
-    flat = np.asarray(ids, dtype=np.int64).reshape(-1)
+    given = np.asarray(ids)
+    if given.ndim != 1:
+        raise ValueError(f"token ids are in one row, [T], and these have shape {given.shape}")
+    if given.size and given.dtype.kind not in "iu":
+        raise ValueError(
+            f"token ids are whole numbers; the first of these is {given[0]}, of type "
+            f"{given.dtype}"
+        )
+    flat = given.astype(np.int64)
     wrong = flat[(flat < 0) | (flat >= vocab_size)]
     if wrong.size:
         raise ValueError(
