@@ -82,7 +82,8 @@ def chance_of(questions: Sequence[Question]) -> float:
     >>> chance_of(yes_or_no) == 2 / 3
     True
     """
-    if len({question.continuations for question in questions}) == 1:
+    answers = {question.continuations for question in questions}
+    if len(answers) == 1 and len(questions) > len(*answers):  # fewer say nothing
         ((_, right),) = Counter(question.gold for question in questions).most_common(1)
         return right / len(questions)
     return sum(1 / len(question.contexts) for question in questions) / len(questions)

@@ -15,6 +15,7 @@ FOLDER = ROOT / "launch"
 FILES = sorted(FOLDER.glob("*.sh"))
 PROGRAMS = [path.name for path in FILES if path.name != "common.sh"]
 TRAIN = ["hope", "train", "--config", "FILE", "--workdir", "/work/a", "--distributed"]
+ON_VM = [*TRAIN[:-2], "/mnt/work/a", "--distributed"]
 SWEEP = ["hope", "sweep", "FILE", "--workdir", "/work/a"]
 # A good call of every action that starts something or ends it.
 CALLS = {
@@ -36,7 +37,7 @@ CALLS = {
         ["delete", "run"],
     ],
     "tpu_vm.sh": [
-        [action, "run", "--zone", "z", "--slice", "v5p-64", "--", *TRAIN]
+        [action, "run", "--zone", "z", "--slice", "v5p-64", "--", *ON_VM]
         for action in ("watch", "create", "setup", "run", "status", "logs", "stop", "delete")
     ],
     "worker.sh": [

@@ -242,7 +242,9 @@ def test_it_is_the_main_memory_of_self_modifying_titans_where_alike(momentum):
     spec = DeepMemorySpec(chunk=4, hidden_norm="l2", residual=True)
     y, state = compiled(read_by_chunk, spec)(layers, tokens)
     memory = MemorySpec(("memory",), (), SIZE, 6, 1, targets="shared")
-    other = SelfModifyingSpec((Group(memory, 4),), rule="gd", momentum=momentum)
+    other = SelfModifyingSpec(
+        (Group(memory, 4),), rule="gd", momentum=momentum, decay_to=spec.decay_to
+    )
     first = lambda x: None if x is None else jnp.swapaxes(x, 1, 2)
     inputs = Inputs(
         eta_logit=None,

@@ -250,7 +250,7 @@ def test_hope_with_a_linear_memory_and_the_dot_objective():
         objective="dot",
         targets="shared",
     )
-    spec = SelfModifyingSpec((Group(memory_spec, chunk),), value_norm="none")
+    spec = SelfModifyingSpec((Group(memory_spec, chunk),), value_norm="none", decay_to="zero")
     draw = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)
     q, k, v = (draw(i, B, T, H, size) for i in range(3))
     k = k / jnp.linalg.norm(k, axis=-1, keepdims=True)

@@ -4,8 +4,6 @@ Two places of one mechanism: a memory is a level of period one token whose optax
 transformation is delta gradient descent with the token's own rate, retention and momentum.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,8 +94,8 @@ def test_memories_are_a_level(case):
     fields = CASES[case]
     memory = {name: fields[name] for name in MEMORY_FIELDS if name in fields}
     rest = {name: v for name, v in fields.items() if name not in MEMORY_FIELDS}
-    spec = make_spec(**rest, memory=memory)
-    options = dataclasses.replace(plain_memories.Plain(**fields), memory_chunk=fields["chunk"])
+    spec = make_spec(**rest, memory=memory, decay_to="zero")
+    options = plain_memories.Plain(**fields, memory_chunk=fields["chunk"], decay_to="zero")
     initial = make_memories(spec, heads=1)
     tokens = make_inputs(spec, 9, batch=1, heads=1)
 
