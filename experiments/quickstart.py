@@ -6,7 +6,7 @@ Text: the plays that ship with the package, byte by byte. The fast memories rewr
 themselves as they read, and two of the three parts of each feed-forward layer are slow:
 they are updated every 4th and every 16th step, on what those steps taught together.
 
-Time: 5 to 20 minutes on 2 CPU cores, as fast as they are. Expected: well below the byte trigram model that is
+Time: 5 to 20 minutes on 2 CPU cores. Expected: well below the byte trigram model that is
 printed beside it at the end, and a held-out loss that is higher without memory writes.
 The run is in runs/quickstart; the same command goes on if it is interrupted.
 """
