@@ -11,10 +11,10 @@ million parameters.
 
 A variant is the `type` of a mixer ("-4k" behind it for subwords), except "transformer"
 (attention), "hope" (self-modifying Titans with two feed-forward levels, of which the slower is
-updated every fourth step) and "self_modifying" (the same with one); "_zero" behind them is the
-paper's decay of memories to zero. Width 128, four layers
-(two groups for Samba, which has two layers in one), a million parameters: the hidden width of
-the feed-forward part is solved for, to within 1 %. 0.8 M tokens in windows of 256, AdamW.
+updated every fourth step) and "self_modifying" (the same with one); with "_zero" behind them
+memories decay to zero, as in the paper. Width 128, four layers (two groups for Samba, which has
+two layers in one), a million parameters: the hidden width of the feed-forward part is solved
+for, to within 1 %. 0.8 M tokens in windows of 256, AdamW.
 
 Choices are those of the published models where they do not depend on the width; HOPE's chunk
 and the width of its values were chosen in trials (experiments/results/value_expansion).
